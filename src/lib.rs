@@ -1,1 +1,11 @@
+//! Trestle: a NATS-compatible server whose streams are stretched over data centers.
+//!
+//! Reading order: [`ids`] and `event` (the seam), `shard` (the hub that only dispatches), then along the path of a
+//! publish: `client`, `route`, `stream`, `group`, and back. `docs/ARCHITECTURE.md` is the map.
 
+pub mod api;
+pub mod consumer;
+pub mod ids;
+pub mod limits;
+pub mod reply;
+pub mod stream;

@@ -1,0 +1,2 @@
+//! JetStream API: subject to handler.
+pub mod errors;
