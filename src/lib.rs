@@ -4,6 +4,8 @@
 //! publish: `client`, `route`, `stream`, `group`, and back. `docs/ARCHITECTURE.md` is the map.
 
 pub mod api;
+pub mod args;
+pub mod config;
 pub mod consumer;
 pub mod ids;
 pub mod limits;
