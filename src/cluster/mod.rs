@@ -1,0 +1,4 @@
+//! Everything between servers and between cores: what they tell each other, who is interested in what, who leads what,
+//! and the meta group that owns the assignments.
+
+pub mod wire;

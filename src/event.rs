@@ -1,0 +1,117 @@
+//! The seam between a shard and whatever runs it: everything that can happen to a shard is an [`Event`], everything
+//! it wants done is an [`Effect`].
+//!
+//! Small structs only; bytes move as reference-counted handles. "Later" is always a new event. The glommio shell and
+//! the simulator speak exactly this vocabulary and nothing else.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use net::peer::lane::Lane;
+use net::peer::link::Hello;
+
+use crate::cluster::wire::NodeMsg;
+use crate::config::Config;
+use crate::ids::{ConnId, CoreId, Place, ServerId};
+use crate::system::page::{Page, PagePart};
+use crate::table::TableChange;
+
+/// What happens to a shard.
+#[derive(Debug)]
+pub enum Event {
+    /// A client connected; the shard answers with INFO.
+    Accepted { conn: ConnId, remote: SocketAddr, local: SocketAddr },
+    /// Bytes a client sent, in order.
+    ClientBytes { conn: ConnId, data: Bytes },
+    /// This many bytes that the shard queued for a client have reached the socket.
+    ClientWritten { conn: ConnId, bytes: usize },
+    /// A client's connection is over (its peer closed, an error, or a close that the shard asked for).
+    ClientGone { conn: ConnId, why: String },
+    /// An HTTP GET: path with query. Answered by [`Effect::HttpReply`].
+    Http { conn: ConnId, target: String },
+    /// All three lanes to a server stand and their handshakes agree.
+    PeerUp { peer: ServerId, hello: Box<Hello> },
+    /// One frame of a peer, in order per lane.
+    PeerFrame { peer: ServerId, lane: Lane, frame: Bytes },
+    /// A measured round trip on the control lane, microseconds.
+    PeerRtt { peer: ServerId, rtt_us: u64 },
+    /// The link broke or was refused after it stood.
+    PeerGone { peer: ServerId, why: String },
+    /// A disk operation ended.
+    DiskDone(storage::DiskDone),
+    /// Messages from another core of this server, in order per core.
+    Mail { from: CoreId, mail: Vec<Mail> },
+    /// The time that [`crate::shard::Shard::next_wakeup`] named has come.
+    Wakeup,
+    /// An operator's wish.
+    Admin(Admin),
+}
+
+/// What an operator, a signal or the shell itself asks of every core.
+#[derive(Debug, Clone)]
+pub enum Admin {
+    /// A new configuration was read and found valid.
+    Reload(Arc<Config>),
+    /// Lame duck: hand over leadership, tell clients, close them over the configured time.
+    LameDuck,
+    /// Hand over leadership, tell peers and clients, flush, then [`Effect::Stopped`].
+    Stop,
+}
+
+/// What a shard wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write to a client; the slices leave in order, as one write if the shell can.
+    ClientWrite { conn: ConnId, data: Vec<Bytes> },
+    /// Close once what was queued has left.
+    ClientClose { conn: ConnId },
+    /// Stop or resume reading from a client (back-pressure).
+    ReadPause { conn: ConnId, paused: bool },
+    HttpReply { conn: ConnId, status: u16, content_type: &'static str, body: Bytes },
+    /// Keep a link to this route (host:port) standing: dial until it stands, redial when it breaks.
+    Dial { route: String },
+    /// Stop dialling a route.
+    Undial { route: String },
+    /// Send frames to a peer on a lane. A lane that is full drops the link, never the frames in between.
+    PeerSend { peer: ServerId, lane: Lane, frame: Bytes },
+    /// Break the link.
+    PeerClose { peer: ServerId, why: String },
+    Disk(storage::DiskOp),
+    Mail { to: CoreId, mail: Mail },
+    Log { level: Level, text: String },
+    /// This core has recovered its log and serves; the shell may accept clients for it.
+    Ready,
+    /// The answer to [`Admin::Stop`]: everything that had to leave has been queued.
+    Stopped,
+    /// This core cannot go on; the process must stop with this reason.
+    Fatal { text: String },
+}
+
+/// Severity of a line in the log, with the peer's three-letter names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Fatal,
+}
+
+/// What cores of one server tell each other.
+#[derive(Debug)]
+pub enum Mail {
+    /// A node message from a core of this server, or from a peer whose link another core owns.
+    Node { from: Place, msg: NodeMsg },
+    /// Please send this to a peer: the receiver owns the link.
+    ToPeer { peer: ServerId, msg: NodeMsg },
+    /// A peer's link came or went (told by the core that owns it).
+    PeerUp { peer: ServerId, hello: Box<Hello> },
+    PeerGone { peer: ServerId },
+    /// The meta group committed changes to the table of streams and consumers.
+    Table(Vec<TableChange>),
+    /// Core 0 assembles a page and asks for this core's part.
+    PageAsk { id: u64, page: Page },
+    PagePart { id: u64, part: PagePart },
+}
