@@ -1,0 +1,286 @@
+//! The table: every server, stream and consumer that the meta group has assigned. Each core holds a copy, changed only
+//! by committed meta entries, so that every copy goes through the same states.
+//!
+//! The table says what *should* be: which configuration, on which servers. What *is* (leaders, lag) is the groups' own
+//! knowledge and never stored here.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::consumer::config::ConsumerConfig;
+use crate::ids::{GroupId, Place, ServerId};
+use crate::stream::config::StreamConfig;
+
+/// Who is answered when a change has taken effect; kept with the assignment because another server than the one that
+/// accepted the request may be the one to answer (the stream's leader).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub server: u64,
+    pub core: u16,
+    pub subject: String,
+}
+
+impl Asked {
+    pub fn place(&self) -> Place {
+        Place { server: ServerId(self.server), core: self.core }
+    }
+}
+
+/// A committed entry of the meta group, JSON so that servers of different versions read each other's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum MetaEntry {
+    /// The first entry of a cluster's life: its id.
+    Form { cluster_id: String },
+    /// A server joins, or tells new facts about itself.
+    PutServer { server: u64, facts: ServerFacts },
+    /// A server is evicted; its replicas are placed anew by the entries that follow.
+    DropServer { server: u64 },
+    PutStream {
+        account: String,
+        config: Box<StreamConfig>,
+        created_ns: i64,
+        peers: Vec<u64>,
+        asked: Option<Asked>,
+    },
+    DropStream {
+        account: String,
+        stream: String,
+        asked: Option<Asked>,
+    },
+    PutConsumer {
+        account: String,
+        stream: String,
+        name: String,
+        config: Box<ConsumerConfig>,
+        created_ns: i64,
+        peers: Vec<u64>,
+        asked: Option<Asked>,
+    },
+    DropConsumer {
+        account: String,
+        stream: String,
+        name: String,
+        asked: Option<Asked>,
+    },
+}
+
+/// What the cluster knows about a server even while it is away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerFacts {
+    pub name: String,
+    pub cluster: String,
+    pub domain: String,
+    pub tags: Vec<String>,
+    /// Bytes this server gives to file and memory streams; 0 means "as much as there is".
+    pub file_bytes_max: u64,
+    pub memory_bytes_max: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StreamSlot {
+    pub group: u64,
+    pub account: String,
+    pub config: StreamConfig,
+    pub created_ns: i64,
+    /// Servers that should replicate it.
+    pub peers: Vec<u64>,
+    /// The servers it was created on: a group's first members.
+    pub bootstrap: Vec<u64>,
+    pub asked: Option<Asked>,
+    pub consumers: BTreeMap<String, ConsumerSlot>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConsumerSlot {
+    pub group: u64,
+    pub config: ConsumerConfig,
+    pub created_ns: i64,
+    pub peers: Vec<u64>,
+    pub bootstrap: Vec<u64>,
+    pub asked: Option<Asked>,
+}
+
+/// Key of a stream: account and name.
+pub type StreamKey = (String, String);
+
+/// What one committed entry did, for the backends of every core.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TableChange {
+    Formed { cluster_id: String },
+    Server { server: ServerId },
+    ServerGone { server: ServerId },
+    /// Created, or changed in configuration or peers.
+    Stream { key: StreamKey },
+    StreamGone { key: StreamKey, slot: Box<StreamSlot>, asked: Option<Asked> },
+    Consumer { key: StreamKey, name: String },
+    ConsumerGone { key: StreamKey, name: String, slot: Box<ConsumerSlot>, asked: Option<Asked> },
+    /// The whole table was replaced (restart, or this server had fallen far behind).
+    Restored,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// Index of the last meta entry applied.
+    pub applied: u64,
+    pub cluster_id: Option<String>,
+    pub servers: BTreeMap<u64, ServerFacts>,
+    /// By account, then by name.
+    streams: BTreeMap<String, BTreeMap<String, StreamSlot>>,
+}
+
+impl Table {
+    /// Decodes an entry's payload.
+    pub fn decode(body: &[u8]) -> Result<MetaEntry, serde_json::Error> {
+        serde_json::from_slice(body)
+    }
+
+    pub fn encode(entry: &MetaEntry) -> Bytes {
+        Bytes::from(serde_json::to_vec(entry).expect("a meta entry has only string keys"))
+    }
+
+    pub fn checkpoint(&self) -> Bytes {
+        Bytes::from(serde_json::to_vec(self).expect("the table has only string keys"))
+    }
+
+    pub fn restore(state: &[u8]) -> Result<Table, serde_json::Error> {
+        serde_json::from_slice(state)
+    }
+
+    pub fn stream(&self, account: &str, name: &str) -> Option<&StreamSlot> {
+        self.streams.get(account)?.get(name)
+    }
+
+    pub fn consumer(&self, account: &str, stream: &str, name: &str) -> Option<&ConsumerSlot> {
+        self.stream(account, stream)?.consumers.get(name)
+    }
+
+    /// Streams of one account by name.
+    pub fn streams_of(&self, account: &str) -> impl Iterator<Item = (&str, &StreamSlot)> {
+        self.streams.get(account).into_iter().flatten().map(|(name, slot)| (name.as_str(), slot))
+    }
+
+    /// Every stream with its key, by account and name.
+    pub fn streams(&self) -> impl Iterator<Item = (StreamKey, &StreamSlot)> {
+        self.streams
+            .iter()
+            .flat_map(|(account, of)| of.iter().map(move |(name, slot)| ((account.clone(), name.clone()), slot)))
+    }
+
+    /// Applies one committed entry. An entry that no longer fits (its stream went away between proposal and commit)
+    /// changes nothing, the same way on every server.
+    pub fn apply(&mut self, index: u64, entry: MetaEntry) -> Option<TableChange> {
+        assert!(index > self.applied, "meta entries are applied once and in order");
+        self.applied = index;
+        match entry {
+            MetaEntry::Form { cluster_id } => {
+                if self.cluster_id.is_some() {
+                    return None;
+                }
+                self.cluster_id = Some(cluster_id.clone());
+                Some(TableChange::Formed { cluster_id })
+            }
+            MetaEntry::PutServer { server, facts } => {
+                self.servers.insert(server, facts);
+                Some(TableChange::Server { server: ServerId(server) })
+            }
+            MetaEntry::DropServer { server } => {
+                self.servers.remove(&server)?;
+                Some(TableChange::ServerGone { server: ServerId(server) })
+            }
+            MetaEntry::PutStream { account, config, created_ns, peers, asked } => {
+                Some(self.put_stream(index, account, *config, created_ns, peers, asked))
+            }
+            MetaEntry::DropStream { account, stream, asked } => {
+                let of = self.streams.get_mut(&account)?;
+                let slot = of.remove(&stream)?;
+                if of.is_empty() {
+                    self.streams.remove(&account);
+                }
+                Some(TableChange::StreamGone { key: (account, stream), slot: Box::new(slot), asked })
+            }
+            MetaEntry::PutConsumer { account, stream, name, config, created_ns, peers, asked } => {
+                let slot = self.streams.get_mut(&account)?.get_mut(&stream)?;
+                put_consumer(slot, index, &name, *config, created_ns, peers, asked);
+                Some(TableChange::Consumer { key: (account, stream), name })
+            }
+            MetaEntry::DropConsumer { account, stream, name, asked } => {
+                let slot = self.streams.get_mut(&account)?.get_mut(&stream)?.consumers.remove(&name)?;
+                Some(TableChange::ConsumerGone { key: (account, stream), name, slot: Box::new(slot), asked })
+            }
+        }
+    }
+
+    fn put_stream(
+        &mut self,
+        index: u64,
+        account: String,
+        config: StreamConfig,
+        created_ns: i64,
+        peers: Vec<u64>,
+        asked: Option<Asked>,
+    ) -> TableChange {
+        let name = config.name.clone();
+        let key = (account.clone(), name.clone());
+        let of = self.streams.entry(account.clone()).or_default();
+        match of.get_mut(&name) {
+            Some(slot) => {
+                slot.config = config;
+                slot.peers = peers;
+                slot.asked = asked;
+            }
+            None => {
+                let bootstrap = peers.clone();
+                let consumers = BTreeMap::new();
+                let slot = StreamSlot { group: index, account, config, created_ns, peers, bootstrap, asked, consumers };
+                of.insert(name, slot);
+            }
+        }
+        TableChange::Stream { key }
+    }
+}
+
+fn put_consumer(
+    stream: &mut StreamSlot,
+    index: u64,
+    name: &str,
+    config: ConsumerConfig,
+    created_ns: i64,
+    peers: Vec<u64>,
+    asked: Option<Asked>,
+) {
+    match stream.consumers.get_mut(name) {
+        Some(slot) => {
+            slot.config = config;
+            slot.peers = peers;
+            slot.asked = asked;
+        }
+        None => {
+            let bootstrap = peers.clone();
+            let slot = ConsumerSlot { group: index, config, created_ns, peers, bootstrap, asked };
+            stream.consumers.insert(name.to_owned(), slot);
+        }
+    }
+}
+
+impl StreamSlot {
+    pub fn group(&self) -> GroupId {
+        GroupId(self.group)
+    }
+
+    pub fn has_peer(&self, server: ServerId) -> bool {
+        self.peers.contains(&server.0)
+    }
+}
+
+impl ConsumerSlot {
+    pub fn group(&self) -> GroupId {
+        GroupId(self.group)
+    }
+
+    pub fn has_peer(&self, server: ServerId) -> bool {
+        self.peers.contains(&server.0)
+    }
+}

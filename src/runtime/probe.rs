@@ -1,0 +1,50 @@
+//! Is io_uring to be had? glommio panics with a misleading text where it is not, so we ask first and explain.
+
+use std::io;
+
+/// The kernel's answer to a minimal `io_uring_setup`, as a sentence that says what to do.
+///
+/// # Errors
+/// The sentence.
+pub fn io_uring() -> Result<(), String> {
+    // struct io_uring_params is 120 bytes; all zero asks for the defaults.
+    let mut params = [0u8; 120];
+    // SAFETY: the kernel reads and writes at most the 120 bytes of `params`, which outlive the call; one entry is the
+    // smallest legal ring.
+    let fd = unsafe { nix::libc::syscall(nix::libc::SYS_io_uring_setup, 1u32, params.as_mut_ptr()) };
+    if fd >= 0 {
+        // SAFETY: the descriptor was made by the call above and is owned by nobody else.
+        unsafe { nix::libc::close(fd as i32) };
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    let why = match error.raw_os_error() {
+        Some(nix::libc::ENOSYS) => "this kernel has no io_uring; Trestle needs Linux 5.8 or newer".to_owned(),
+        Some(nix::libc::EPERM) => "io_uring is forbidden here: set the sysctl kernel.io_uring_disabled=0, or allow \
+                                   io_uring_setup in the container's seccomp profile"
+            .to_owned(),
+        Some(nix::libc::ENOMEM) => "io_uring cannot lock memory: raise the limit (ulimit -l, LimitMEMLOCK=) to at \
+                                    least 512 KiB per core"
+            .to_owned(),
+        _ => format!("io_uring cannot be set up: {error}"),
+    };
+    Err(why)
+}
+
+/// Raises the soft limit of locked memory to the hard one: each core's rings count against it.
+pub fn raise_memlock() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_MEMLOCK)
+        && soft < hard
+    {
+        // Failing leaves the old limit, which the executors report if it is too small.
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard);
+    }
+}
+
+/// CPUs that this process may use, by its affinity.
+pub fn cpus() -> u16 {
+    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
+    let count = set.map_or(1, |set| (0..nix::sched::CpuSet::count()).filter(|c| set.is_set(*c).unwrap_or(false)).count());
+    u16::try_from(count).unwrap_or(u16::MAX).max(1)
+}
