@@ -36,3 +36,9 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 /// Replicas of a stream at most (peer: 5).
 pub const REPLICAS_MAX: usize = 5;
+
+/// Longest description of a stream or consumer, bytes (peer: 4 KiB).
+pub const DESCRIPTION_BYTES_MAX: usize = 4 * 1024;
+
+/// Keys and values of a stream's or consumer's metadata together, bytes (peer: 128 KiB).
+pub const METADATA_BYTES_MAX: usize = 128 * 1024;
