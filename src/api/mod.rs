@@ -1,2 +1,4 @@
-//! JetStream API: subject to handler.
+//! The JetStream API: subjects, errors, and what answers each call.
+
+pub mod call;
 pub mod errors;

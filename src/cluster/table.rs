@@ -234,7 +234,8 @@ impl Table {
             None => {
                 let bootstrap = peers.clone();
                 let consumers = BTreeMap::new();
-                let slot = StreamSlot { group: index, account, config, created_ns, peers, bootstrap, asked, consumers };
+                let group = GroupId::of_stream(index).0;
+                let slot = StreamSlot { group, account, config, created_ns, peers, bootstrap, asked, consumers };
                 of.insert(name, slot);
             }
         }
@@ -259,7 +260,8 @@ fn put_consumer(
         }
         None => {
             let bootstrap = peers.clone();
-            let slot = ConsumerSlot { group: index, config, created_ns, peers, bootstrap, asked };
+            let group = GroupId::of_consumer(GroupId(stream.group), index).0;
+            let slot = ConsumerSlot { group, config, created_ns, peers, bootstrap, asked };
             stream.consumers.insert(name.to_owned(), slot);
         }
     }
