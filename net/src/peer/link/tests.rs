@@ -1,0 +1,290 @@
+use super::*;
+use crate::dice::Dice;
+
+fn server(name: &str) -> Hello {
+    Hello {
+        server_name: name.into(),
+        server_id: format!("id-{name}"),
+        peer_id: name.bytes().map(u64::from).sum(),
+        cluster: "C1".into(),
+        boot_id: 5,
+        lane: Lane::Data,
+        ..Hello::default()
+    }
+}
+
+/// Two ends with a wire of no length between them.
+struct Pair {
+    dialer: Link,
+    acceptor: Link,
+    now_us: u64,
+}
+
+impl Pair {
+    fn new(dialer: Hello, acceptor: Hello) -> Pair {
+        Pair::with_rules(dialer, Rules::open(), acceptor, Rules::open())
+    }
+
+    fn with_rules(dialer: Hello, dialer_rules: Rules, acceptor: Hello, acceptor_rules: Rules) -> Pair {
+        Pair {
+            dialer: Link::dial(dialer, dialer_rules, Timing::default()),
+            acceptor: Link::accept(acceptor, acceptor_rules, Timing::default()),
+            now_us: 1_000,
+        }
+    }
+
+    /// Carries bytes until nothing moves: the events on both sides. Each crossing takes 50 us.
+    fn drive(&mut self) -> (Vec<LinkEvent>, Vec<LinkEvent>) {
+        let mut events = (Vec::new(), Vec::new());
+        loop {
+            let (there, back) = (self.dialer.take_output(), self.acceptor.take_output());
+            if there.is_empty() && back.is_empty() {
+                return events;
+            }
+            self.now_us += 50;
+            self.acceptor.push(there);
+            self.dialer.push(back);
+            events.0.extend(std::iter::from_fn(|| self.dialer.poll(self.now_us).unwrap()));
+            events.1.extend(std::iter::from_fn(|| self.acceptor.poll(self.now_us).unwrap()));
+        }
+    }
+
+    /// Drives a handshake that must fail: what the dialler and the acceptor see.
+    fn refused(mut self) -> (bool, Refusal) {
+        let (mut at_dialer, mut at_acceptor) = self.drive();
+        assert!(!self.dialer.is_up());
+        assert!(!self.acceptor.is_up());
+        match (at_dialer.pop(), at_acceptor.pop()) {
+            (
+                Some(LinkEvent::Refused { by_us, refusal }),
+                Some(LinkEvent::Refused { by_us: by_acceptor, refusal: same }),
+            ) => {
+                assert_eq!(refusal, same);
+                assert_ne!(by_us, by_acceptor);
+                (by_us, refusal)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn message(kind: u8, lane: Lane, body: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    frame::encode(&mut out, kind, lane, 0, body);
+    out.freeze()
+}
+
+#[test]
+fn both_sides_learn_each_other_and_messages_flow() {
+    let mut pair = Pair::new(server("a"), server("b"));
+    let (at_dialer, at_acceptor) = pair.drive();
+    assert_eq!(at_dialer, [LinkEvent::Established { hello: Box::new(server("b")), version: 1 }]);
+    assert_eq!(at_acceptor, [LinkEvent::Established { hello: Box::new(server("a")), version: 1 }]);
+    pair.acceptor.push(message(16, Lane::Data, b"hello"));
+    let Ok(Some(LinkEvent::Frame(frame))) = pair.acceptor.poll(0) else { panic!() };
+    assert_eq!((frame.kind, &frame.body[..]), (16, &b"hello"[..]));
+}
+
+#[test]
+fn the_acceptor_is_up_only_after_the_dialler_agreed() {
+    // The dialler knows another "b": it must refuse although the acceptor found nothing wrong.
+    let known = Known { server_name: "b".into(), server_id: "id-other".into(), peer_id: 9, lanes: [true, true, true] };
+    let rules = Rules { known: vec![known], ..Rules::open() };
+    let (by_dialer, refusal) = Pair::with_rules(server("a"), rules, server("b"), Rules::open()).refused();
+    assert!(by_dialer);
+    assert_eq!(refusal.code, RefusalCode::DuplicateName);
+}
+
+#[test]
+fn versions_must_meet() {
+    let newer = Hello { version_min: 2, version_max: 4, ..server("a") };
+    let (_, refusal) = Pair::new(newer.clone(), server("b")).refused();
+    assert_eq!(refusal.code, RefusalCode::Version);
+    assert_eq!(refusal.text, "no common protocol version: 1 to 1 on one side, 2 to 4 on the other");
+    let wide = Hello { version_max: 3, ..server("b") };
+    let mut pair = Pair::new(newer, wide);
+    assert!(matches!(&pair.drive().0[..], [LinkEvent::Established { version: 3, .. }]));
+}
+
+#[test]
+fn a_server_does_not_link_to_itself() {
+    let (_, refusal) = Pair::new(server("a"), server("a")).refused();
+    assert_eq!(refusal.code, RefusalCode::SelfConnection);
+}
+
+#[test]
+fn clusters_of_other_names_are_refused() {
+    let other = Hello { cluster: "C2".into(), ..server("a") };
+    let (_, refusal) = Pair::new(other, server("b")).refused();
+    assert_eq!(refusal.code, RefusalCode::Cluster);
+    assert_eq!(refusal.text, "cluster name \"C2\" does not match \"C1\"");
+}
+
+#[test]
+fn a_second_server_of_the_same_name_is_refused() {
+    let twin = Hello { server_id: "id-twin".into(), ..server("b") };
+    let (_, refusal) = Pair::new(twin, server("b")).refused();
+    assert_eq!(refusal.code, RefusalCode::DuplicateName);
+    assert_eq!(refusal.text, "server name \"b\" is taken by \"b\" with id id-b");
+    // Nor one whose peer id collides.
+    let twin = Hello { peer_id: server("b").peer_id, ..server("a") };
+    assert_eq!(Pair::new(twin, server("b")).refused().1.code, RefusalCode::DuplicateName);
+}
+
+#[test]
+fn stores_of_different_clusters_never_meet_but_an_empty_one_joins() {
+    let store = |name, id: Option<&str>| Hello { store: id.map(str::to_string), ..server(name) };
+    let (_, refusal) = Pair::new(store("a", Some("X")), store("b", Some("Y"))).refused();
+    assert_eq!(refusal.code, RefusalCode::Store);
+    for (left, right) in [(None, Some("Y")), (Some("X"), None), (Some("X"), Some("X")), (None, None)] {
+        let mut pair = Pair::new(store("a", left), store("b", right));
+        pair.drive();
+        assert!(pair.dialer.is_up() && pair.acceptor.is_up());
+    }
+}
+
+#[test]
+fn credentials_are_checked_first_and_not_passed_on() {
+    let verifier: Verifier = Arc::new(|given| given.is_some_and(|given| given.user == "u" && given.pass == "p"));
+    let rules = Rules { verifier, ..Rules::open() };
+    let with = |pass: &str| Hello {
+        credentials: Some(Credentials { user: "u".into(), pass: pass.into() }),
+        cluster: "C1".into(),
+        ..server("a")
+    };
+    let wrong = Hello { cluster: "guess".into(), ..with("x") };
+    for hello in [wrong, server("a")] {
+        let (_, refusal) = Pair::with_rules(hello, Rules::open(), server("b"), rules.clone()).refused();
+        assert_eq!(refusal.code, RefusalCode::Credentials);
+        assert_eq!(refusal.text, "Authorization Violation");
+    }
+    let mut pair = Pair::with_rules(with("p"), Rules::open(), server("b"), rules);
+    let (_, at_acceptor) = pair.drive();
+    assert_eq!(at_acceptor, [LinkEvent::Established { hello: Box::new(server("a")), version: 1 }]);
+}
+
+#[test]
+fn a_lane_that_stands_is_not_made_twice() {
+    let known = Known {
+        server_name: "a".into(),
+        server_id: "id-a".into(),
+        peer_id: server("a").peer_id,
+        lanes: [true, true, false],
+    };
+    let rules = Rules { known: vec![known], ..Rules::open() };
+    let (_, refusal) = Pair::with_rules(server("a"), Rules::open(), server("b"), rules.clone()).refused();
+    assert_eq!(refusal.code, RefusalCode::Redundant);
+    let bulk = Hello { lane: Lane::Bulk, ..server("a") };
+    let mut pair = Pair::with_rules(bulk, Rules::open(), server("b"), rules);
+    pair.drive();
+    assert!(pair.acceptor.is_up());
+    assert_eq!(pair.acceptor.lane(), Lane::Bulk);
+}
+
+#[test]
+fn of_two_crossing_dials_both_sides_keep_the_same() {
+    let (a, b) = (server("a"), server("b"));
+    assert_ne!(keeps_our_dial(&a, &b), keeps_our_dial(&b, &a));
+}
+
+#[test]
+fn round_trips_are_measured_and_cannot_be_invented() {
+    let mut pair = Pair::new(server("a"), server("b"));
+    pair.drive();
+    let due = pair.dialer.next_timer().unwrap();
+    pair.dialer.on_timer(due - 1).unwrap();
+    assert!(pair.dialer.take_output().is_empty());
+    pair.now_us = due;
+    pair.dialer.on_timer(due).unwrap();
+    assert_eq!(pair.drive().0, [LinkEvent::Rtt { rtt_us: 100 }]);
+    pair.dialer.push(message(PONG, Lane::Data, &due.to_le_bytes()));
+    pair.dialer.push(message(PONG, Lane::Data, b"short"));
+    assert_eq!(pair.dialer.poll(due + 500), Ok(None));
+}
+
+#[test]
+fn a_silent_link_becomes_stale_and_any_frame_keeps_it() {
+    let mut pair = Pair::new(server("a"), server("b"));
+    pair.drive();
+    let (mut link, mut pings) = (pair.dialer, 0);
+    let stale = loop {
+        let due = link.next_timer().unwrap();
+        if pings == 2 {
+            link.push(message(16, Lane::Data, b"x"));
+            assert!(link.poll(due).unwrap().is_some());
+        }
+        match link.on_timer(due) {
+            Ok(()) => pings += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(stale, LinkError::Stale);
+    assert_eq!(pings, 2 + Timing::default().unanswered_max);
+}
+
+#[test]
+fn frames_out_of_place_end_the_link() {
+    let unexpected = |kind| Err(LinkError::Unexpected { kind });
+    let mut link = Link::accept(server("b"), Rules::open(), Timing::default());
+    link.push(message(16, Lane::Data, b"too early"));
+    assert_eq!(link.poll(0), unexpected(16));
+    let mut pair = Pair::new(server("a"), server("b"));
+    pair.drive();
+    pair.dialer.push(message(16, Lane::Bulk, b"wrong lane"));
+    assert_eq!(pair.dialer.poll(0), unexpected(16));
+    pair.acceptor.push(message(HELLO, Lane::Data, b"again"));
+    assert_eq!(pair.acceptor.poll(0), unexpected(HELLO));
+}
+
+#[test]
+fn a_stranger_cannot_make_a_link_hold_a_large_frame_before_the_handshake() {
+    let mut link = Link::accept(server("b"), Rules::open(), Timing::default());
+    link.push(message(HELLO, Lane::Data, &vec![0; HELLO_BYTES_MAX + 1]));
+    assert!(matches!(link.poll(0), Err(LinkError::Frame(FrameError::TooLarge { .. }))));
+}
+
+#[test]
+fn a_refusal_from_afar_is_printable_and_short() {
+    let mut link = Link::dial(server("a"), Rules::open(), Timing::default());
+    let mut body = vec![99, b'x', 0x1b, b'\n'];
+    body.extend([b'y'; 4_000]);
+    link.push(message(REFUSED, Lane::Data, &body));
+    let Ok(Some(LinkEvent::Refused { by_us: false, refusal })) = link.poll(0) else { panic!() };
+    assert_eq!(refusal.code, RefusalCode::Other);
+    assert!(refusal.text.starts_with("x  y") && refusal.text.len() <= REASON_BYTES_MAX);
+    assert_eq!(link.poll(0), Ok(None));
+}
+
+#[test]
+fn the_callers_own_reason_reaches_the_other_side() {
+    let mut pair = Pair::new(server("a"), server("b"));
+    pair.drive();
+    pair.acceptor.refuse(Refusal { code: RefusalCode::Other, text: "lame duck".into() });
+    let (at_dialer, _) = pair.drive();
+    let refusal = Refusal { code: RefusalCode::Other, text: "lame duck".into() };
+    assert_eq!(at_dialer, [LinkEvent::Refused { by_us: false, refusal }]);
+}
+
+#[test]
+fn damaged_handshakes_never_panic() {
+    let mut dice = Dice::new(13);
+    let hello = Link::dial(server("a"), Rules::open(), Timing::default()).take_output();
+    let ready = message(READY, Lane::Data, b"");
+    for _ in 0..5_000 {
+        // Damage inside a frame of right checksum reaches further than damage on the wire.
+        let body = dice.damage(&hello[frame::HEADER_BYTES..]);
+        let mut link = Link::accept(server("b"), Rules::open(), Timing::default());
+        link.push(message(HELLO, Lane::Data, &body));
+        link.push(ready.clone());
+        let mut events = 0;
+        while let Ok(Some(_)) = link.poll(0) {
+            events += 1;
+        }
+        assert!(events <= 1);
+        let mut reply = vec![1, 0];
+        reply.extend(dice.damage(&hello[frame::HEADER_BYTES..]));
+        let mut link = Link::dial(server("b"), Rules::open(), Timing::default());
+        link.push(message(HELLO_REPLY, Lane::Data, &reply));
+        assert!(!matches!(link.poll(0), Ok(Some(LinkEvent::Frame(_) | LinkEvent::Rtt { .. }))));
+    }
+}
