@@ -11,11 +11,11 @@ use bytes::Bytes;
 use net::peer::lane::Lane;
 use net::peer::link::Hello;
 
-use crate::cluster::wire::NodeMsg;
+use crate::cluster::table::{MetaEntry, Table};
+use crate::cluster::wire::{Lead, NodeMsg};
 use crate::config::Config;
-use crate::ids::{ConnId, CoreId, Place, ServerId};
+use crate::ids::{ConnId, CoreId, GroupId, Place, ServerId};
 use crate::system::page::{Page, PagePart};
-use crate::table::TableChange;
 
 /// What happens to a shard.
 #[derive(Debug)]
@@ -82,6 +82,8 @@ pub enum Effect {
     Log { level: Level, text: String },
     /// This core has recovered its log and serves; the shell may accept clients for it.
     Ready,
+    /// The cluster that this store belongs to is known now; it belongs into the store's identity.
+    ClusterFormed { cluster_id: String },
     /// The answer to [`Admin::Stop`]: everything that had to leave has been queued.
     Stopped,
     /// This core cannot go on; the process must stop with this reason.
@@ -104,13 +106,18 @@ pub enum Level {
 pub enum Mail {
     /// A node message from a core of this server, or from a peer whose link another core owns.
     Node { from: Place, msg: NodeMsg },
-    /// Please send this to a peer: the receiver owns the link.
-    ToPeer { peer: ServerId, msg: NodeMsg },
+    /// Please send this to a core of a peer: the receiver owns the link.
+    ToPeer { to: Place, msg: NodeMsg },
     /// A peer's link came or went (told by the core that owns it).
     PeerUp { peer: ServerId, hello: Box<Hello> },
     PeerGone { peer: ServerId },
-    /// The meta group committed changes to the table of streams and consumers.
-    Table(Vec<TableChange>),
+    /// The meta group committed entries: every core applies them to its copy of the table.
+    Table(Vec<(u64, MetaEntry)>),
+    /// The table as a whole: at start, and when this server had fallen far behind.
+    TableRestored(Arc<Table>),
+    /// A leader was announced, or gave up.
+    Lead(Lead),
+    Unlead { group: GroupId, term: u64 },
     /// Core 0 assembles a page and asks for this core's part.
     PageAsk { id: u64, page: Page },
     PagePart { id: u64, part: PagePart },

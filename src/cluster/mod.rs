@@ -2,3 +2,6 @@
 //! and the meta group that owns the assignments.
 
 pub mod wire;
+pub mod place;
+pub mod table;
+pub mod forming;

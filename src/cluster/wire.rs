@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use net::peer::lane::Lane;
 
+use crate::cluster::forming::FormStep;
 use crate::ids::{AccountId, GroupId, Place, ServerId};
 use crate::reply::Reply;
 
@@ -38,6 +39,8 @@ pub enum NodeMsg {
     Catchup { group: GroupId, epoch: u32, step: CatchupStep },
     /// Routes and client URLs that the sender knows: how a cluster learns itself from a few seed routes.
     Gossip { routes: Vec<String>, client_urls: Vec<String> },
+    /// Servers without a past agree to begin a cluster.
+    Form(FormStep),
     /// A clean stop or lame duck: the sender will be gone at once, its leadership is already handed over.
     Goodbye { lame_duck: bool },
 }
@@ -146,7 +149,7 @@ impl NodeMsg {
     /// The lane that this message travels on.
     pub fn lane(&self) -> Lane {
         match self {
-            NodeMsg::Heartbeat(_) | NodeMsg::HeartbeatList { .. } | NodeMsg::Gossip { .. } | NodeMsg::Goodbye { .. } => {
+            NodeMsg::Heartbeat(_) | NodeMsg::HeartbeatList { .. } | NodeMsg::Gossip { .. } | NodeMsg::Form(_) | NodeMsg::Goodbye { .. } => {
                 Lane::Control
             }
             NodeMsg::Raft { message, .. } => match message.body {

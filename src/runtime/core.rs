@@ -99,6 +99,7 @@ impl Core {
                 Effect::Mail { to, mail } => self.mailbox.borrow_mut().send(to, mail),
                 Effect::Log { level, text } => self.logger.log(level, &text),
                 Effect::Ready => self.report(Report::Ready),
+                Effect::ClusterFormed { cluster_id } => self.report(Report::ClusterFormed(cluster_id)),
                 Effect::Stopped => after = After::Stopped,
                 Effect::Fatal { text } => self.report(Report::Fatal(text)),
             }
