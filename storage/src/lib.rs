@@ -2,13 +2,22 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(test)]
+mod dice;
 pub mod event;
+mod footer;
 pub mod identity;
+mod judge;
+mod layout;
 mod log;
+mod manifest;
 pub mod op;
 pub mod options;
 pub mod record;
 mod recover;
+mod run;
+mod scan;
+mod segment;
 pub mod uring;
 
 pub use event::{AppendError, Damage, LogEvent, LogStats, ReadError, ReadResult, ReadTicket};
