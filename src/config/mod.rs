@@ -2,10 +2,23 @@
 //! `Config` that the rest of the server reads.
 //!
 //! ```text
-//!   .conf ──► lang ──┐                        flags
+//!   .conf ──► lang ──┐                 flags
 //!                    ├──► tree ──► build ──► Config ──► reload (compares two)
 //!   .toml ──► toml ──┘
 //! ```
 
+pub mod build;
+pub mod cursor;
+pub mod duration;
+pub mod lang;
+mod near;
 pub mod options;
 pub mod place;
+pub mod report;
+pub mod scalar;
+pub mod source;
+pub mod toml;
+pub mod tree;
+
+pub use build::{LoadError, load};
+pub use options::Config;

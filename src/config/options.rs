@@ -109,9 +109,9 @@ impl Config {
         self.accounts.iter().find(|account| account.name == name)
     }
 
-    /// Whether streams may be created in the account: only where JetStream runs. Without an `accounts` block every
-    /// client is in `$G`, which then has JetStream; with one, an account has it where its block says so.
-    /// The system account never has it.
+    /// Whether streams may be created in the account: only where JetStream runs. `$G` has it as long as
+    /// there is no other account besides the system account; others have it where their block says so. The system
+    /// account never has it.
     pub fn account_jetstream(&self, name: &str) -> Option<AccountJetStream> {
         self.jetstream.as_ref()?;
         if self.system_account.as_deref() == Some(name) {
@@ -119,13 +119,16 @@ impl Config {
         }
         match self.account(name) {
             Some(account) => account.jetstream.clone(),
-            None if name == GLOBAL_ACCOUNT && !self.any_account_jetstream() => Some(AccountJetStream::default()),
+            None if name == GLOBAL_ACCOUNT && self.global_only() => Some(AccountJetStream::default()),
             None => None,
         }
     }
 
-    fn any_account_jetstream(&self) -> bool {
-        self.accounts.iter().any(|account| account.jetstream.is_some())
+    /// Whether `$G` is the only account besides the system account.
+    fn global_only(&self) -> bool {
+        let own =
+            |account: &&Account| account.name != GLOBAL_ACCOUNT && Some(&account.name) != self.system_account.as_ref();
+        !self.accounts.iter().any(|account| own(&account))
     }
 }
 
@@ -374,13 +377,13 @@ pub struct AccountJetStream {
     pub file_stream_bytes_max: Option<u64>,
 }
 
-/// The `cluster` block: talking to the other servers.
+/// The `cluster` block: talking to the other servers. A block without an address to listen on is none, as with the
+/// peer: such a server stands alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
     /// Never contains blanks. `None`: one is made up at start, as the peer does.
     pub name: Option<String>,
-    /// `None`: no port is opened (routes are dialled only).
-    pub listen: Option<HostPort>,
+    pub listen: HostPort,
     pub advertise: Option<Advertise>,
     /// Do not gossip the clients' URLs of this server.
     pub no_advertise: bool,
@@ -402,7 +405,7 @@ impl Default for Cluster {
     fn default() -> Cluster {
         Cluster {
             name: None,
-            listen: None,
+            listen: HostPort { host: "0.0.0.0".to_string(), port: 0 },
             advertise: None,
             no_advertise: false,
             routes: Vec::new(),
