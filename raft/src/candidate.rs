@@ -1,0 +1,171 @@
+//! Elections: when to start one, whom to vote for, and when it is won.
+//!
+//! A candidate asks first whether it would win (pre-vote), so that a replica that only lost its link does not depose a
+//! working leader when it returns. Only a hand-over skips the question: there the leader itself asked.
+
+use crate::quorum::{self, Tally};
+use crate::{Body, Index, NUMBER_MAX, Node, NodeId, Now, Role, Term};
+
+impl Node {
+    /// Starts an election now, pre-vote included. Nothing happens on a replica that leads or may not.
+    pub fn campaign(&mut self, now: Now) {
+        self.stir(now);
+        if self.role != Role::Leader && self.may_campaign() {
+            self.ask_pre_votes(now);
+        }
+    }
+
+    /// Whether this replica may ask for votes, and give its own.
+    pub(crate) fn may_campaign(&self) -> bool {
+        self.membership.is_voter(self.options.id) && self.may_vote() && self.hard.term < NUMBER_MAX
+    }
+
+    fn may_vote(&self) -> bool {
+        !self.fenced && self.amnesia.is_none()
+    }
+
+    /// Whether nobody else belongs to the group.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.membership.members() == [self.options.id]
+    }
+
+    /// A single voter need not ask anyone, nor wait.
+    pub(crate) fn lead_alone(&mut self, now: Now) {
+        let own = |id| id == self.options.id;
+        if self.role != Role::Leader && self.may_campaign() && quorum::is_quorum(&self.membership, own) {
+            self.ask_votes(now, false);
+        }
+    }
+
+    /// No leader was heard, or no election decided, for too long.
+    pub(crate) fn on_election_time(&mut self, now: Now) {
+        if self.may_campaign() {
+            return self.ask_pre_votes(now);
+        }
+        self.timing.await_leader(&self.options, now);
+        self.leader = None;
+        self.show_role();
+        for id in self.membership.members() {
+            if id != self.options.id {
+                self.send(id, Body::Seek);
+            }
+        }
+    }
+
+    fn ask_pre_votes(&mut self, now: Now) {
+        self.stand(now, Role::PreCandidate);
+        self.show_role();
+        if self.tally() == Tally::Won {
+            return self.ask_votes(now, false);
+        }
+        let (last_index, last_term) = (self.log.last(), self.log.last_term());
+        self.ask(self.hard.term + 1, Body::PreVote { last_index, last_term });
+    }
+
+    fn ask_votes(&mut self, now: Now, transfer: bool) {
+        self.hard.term += 1;
+        self.hard.vote = Some(self.options.id);
+        self.gate.mark_hard();
+        self.verified = self.commit;
+        self.stand(now, Role::Candidate);
+        if self.tally() == Tally::Won {
+            return self.become_leader(now);
+        }
+        self.show_role();
+        let (last_index, last_term) = (self.log.last(), self.log.last_term());
+        self.ask(self.hard.term, Body::Vote { last_index, last_term, transfer });
+    }
+
+    fn stand(&mut self, now: Now, role: Role) {
+        (self.role, self.leader) = (role, None);
+        self.votes.clear();
+        self.votes.push((self.options.id, true));
+        self.timing.await_leader(&self.options, now);
+    }
+
+    fn ask(&mut self, term: Term, body: Body) {
+        for id in self.membership.members() {
+            if id != self.options.id && self.membership.is_voter(id) {
+                self.send_of(term, id, body.clone());
+            }
+        }
+    }
+
+    pub(crate) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: (Term, Index)) {
+        let granted = term > self.hard.term && self.may_vote() && self.is_fresh(last);
+        let answer = if granted { term } else { self.hard.term };
+        self.send_of(answer, from, Body::PreVoteReply { granted });
+    }
+
+    pub(crate) fn on_vote(&mut self, now: Now, from: NodeId, last: (Term, Index)) {
+        let free = self.hard.vote.is_none() && self.leader.is_none() || self.hard.vote == Some(from);
+        let granted = free && self.may_vote() && self.is_fresh(last);
+        if granted && self.hard.vote.is_none() {
+            self.hard.vote = Some(from);
+            self.gate.mark_hard();
+        }
+        if granted {
+            self.timing.await_leader(&self.options, now);
+        }
+        self.send(from, Body::VoteReply { granted });
+    }
+
+    /// Whether a log with this end has everything that can be committed as far as this replica knows (Raft, 5.4.1).
+    fn is_fresh(&self, last: (Term, Index)) -> bool {
+        last >= (self.log.last_term(), self.log.last())
+    }
+
+    pub(crate) fn on_pre_vote_reply(&mut self, now: Now, from: NodeId, term: Term, granted: bool) {
+        // A granted answer speaks of the term asked for; anything else about a higher term came from an older question.
+        if self.role == Role::PreCandidate && (!granted || term == self.hard.term + 1) {
+            self.note_vote(from, granted);
+            match self.tally() {
+                Tally::Won => self.ask_votes(now, false),
+                Tally::Lost => self.become_follower(now, self.hard.term, None),
+                Tally::Open => {}
+            }
+        }
+    }
+
+    pub(crate) fn on_vote_reply(&mut self, now: Now, from: NodeId, granted: bool) {
+        if self.role == Role::Candidate {
+            self.note_vote(from, granted);
+            match self.tally() {
+                Tally::Won => self.become_leader(now),
+                Tally::Lost => self.become_follower(now, self.hard.term, None),
+                Tally::Open => {}
+            }
+        }
+    }
+
+    /// The first answer of each counts.
+    fn note_vote(&mut self, from: NodeId, granted: bool) {
+        if self.votes.iter().all(|(id, _)| *id != from) && self.membership.is_voter(from) {
+            self.votes.push((from, granted));
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        let vote = |id| self.votes.iter().find(|(voter, _)| *voter == id).map(|(_, granted)| *granted);
+        quorum::tally(&self.membership, vote)
+    }
+
+    /// The leader hands over to this replica.
+    pub(crate) fn on_timeout_now(&mut self, now: Now) {
+        if self.may_campaign() {
+            self.ask_votes(now, true);
+        }
+    }
+
+    /// A damaged replica neither votes nor leads until it is healed. A leader hands over to its best follower first.
+    pub fn fence(&mut self, damaged: bool) {
+        let now = self.timing.seen;
+        self.stir(now);
+        self.fenced = damaged;
+        match self.role {
+            Role::Leader if damaged => self.hand_over(now),
+            Role::Candidate | Role::PreCandidate if damaged => self.become_follower(now, self.hard.term, None),
+            _ => self.lead_alone(now),
+        }
+    }
+}
