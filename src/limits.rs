@@ -42,3 +42,31 @@ pub const DESCRIPTION_BYTES_MAX: usize = 4 * 1024;
 
 /// Keys and values of a stream's or consumer's metadata together, bytes (peer: 128 KiB).
 pub const METADATA_BYTES_MAX: usize = 128 * 1024;
+
+/// Changes that one log entry of a consumer carries at most: about 200 KiB, like an entry of a stream. A turn with more
+/// makes a second entry.
+pub const CONSUMER_ENTRY_OPS_MAX: usize = 16 * 1024;
+
+/// Changes of a consumer that were decided and are not yet committed. Deliveries pause and progress notes are not
+/// recorded beyond it, so that a slow disk bounds what a new leader would deliver again.
+pub const CONSUMER_INFLIGHT_OPS_MAX: usize = 64 * 1024;
+
+/// Acknowledgements beyond [`CONSUMER_INFLIGHT_OPS_MAX`] that are still taken; more are dropped, unanswered, and the
+/// client says it again or gets the message again.
+pub const CONSUMER_INFLIGHT_ACKS_MAX: usize = 256 * 1024;
+
+/// Configuration of a consumer inside its log, bytes of JSON: metadata, description and a few thousand filters.
+pub const CONSUMER_CONFIG_BYTES_MAX: usize = 1024 * 1024;
+
+/// Messages given up after `max_deliver` that a consumer remembers. They only serve reports and late acks.
+pub const CONSUMER_EXHAUSTED_MAX: usize = 64 * 1024;
+
+/// Messages that one consumer delivers before the other work of its core gets a turn.
+pub const CONSUMER_DELIVER_TURN_MAX: usize = 1024;
+
+/// Latest deliveries of a consumer that can still come back as undeliverable: more than fit on the wire within a round
+/// trip. A message that comes back later waits for its ack timer.
+pub const CONSUMER_BOUNCE_WINDOW: usize = 8 * 1024;
+
+/// Bytes of committed entries after which a consumer wants a checkpoint to replace them.
+pub const CONSUMER_HISTORY_BYTES_MAX: usize = 256 * 1024;

@@ -1,0 +1,144 @@
+//! JSON of consumer requests, read as strictly as the peer reads it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::api::errors::{self, ApiError};
+
+use super::ConsumerConfig;
+
+/// Longest create request that is parsed, bytes. The largest legal one carries a description, 128 KiB of metadata and a
+/// few thousand filters; a message is bounded by `max_payload` before it comes here.
+const REQUEST_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a create request wants to happen when the consumer exists, or does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Action {
+    /// Create it, or update the one that is there.
+    #[default]
+    #[serde(rename = "")]
+    CreateOrUpdate,
+    /// Only create: an existing consumer must have the same configuration.
+    #[serde(rename = "create")]
+    Create,
+    /// Only update: it must exist.
+    #[serde(rename = "update")]
+    Update,
+}
+
+/// The body of `$JS.API.CONSUMER.CREATE.…` and `$JS.API.CONSUMER.DURABLE.CREATE.…`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CreateRequest {
+    #[serde(deserialize_with = "null_is_default")]
+    pub stream_name: String,
+    #[serde(deserialize_with = "null_is_default")]
+    pub config: ConsumerConfig,
+    pub action: Action,
+    /// Refuse what would otherwise be silently replaced by a default.
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    pub pedantic: bool,
+}
+
+/// Reads a create request. Unknown fields and wrong types are refused with 10025, as the peer does.
+pub fn parse_create(body: &[u8]) -> Result<CreateRequest, ApiError> {
+    if body.len() > REQUEST_BYTES_MAX {
+        return Err(errors::BAD_REQUEST);
+    }
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(CreateRequest::default());
+    }
+    serde_json::from_slice(body).map_err(|error| errors::INVALID_JSON.with("err", go_words(&error.to_string())))
+}
+
+/// The peer's words for the one mistake that people see often, a misspelt field; other texts stay serde's.
+fn go_words(text: &str) -> String {
+    let field = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    field.map_or_else(|| text.to_owned(), |field| format!("json: unknown field \"{field}\""))
+}
+
+/// Whether a field has its zero value and is left out, as Go's `omitempty` leaves it out.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Go reads `null` as the zero value of any type.
+pub(super) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Points in time as RFC 3339 text. The year 1 is Go's zero time, which clients send for "none".
+pub(super) mod time {
+    use serde::{Deserializer, Serializer};
+
+    use super::{Deserialize, Timestamp};
+
+    pub fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => serializer.collect_str(time),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
+    }
+}
+
+/// Marks what of the API the configuration needs; stored with it.
+const LEVEL_REQUIRED_KEY: &str = "_nats.req.level";
+/// Server version and API level: added to answers, never stored.
+const VERSION_KEY: &str = "_nats.ver";
+const LEVEL_KEY: &str = "_nats.level";
+/// The peer whose API this is.
+const VERSION: &str = "2.15.1";
+const LEVEL: &str = "5";
+
+impl ConsumerConfig {
+    /// Sets the stored `_nats.*` metadata and drops the keys that only answers carry.
+    pub fn with_stored_metadata(mut self) -> Self {
+        drop_answer_keys(&mut self.metadata);
+        let level = if self.pause_until.is_some_and(|until| !is_zero_time(until)) { "1" } else { "0" };
+        self.metadata.insert(LEVEL_REQUIRED_KEY.into(), level.into());
+        self
+    }
+
+    /// A copy as it is shown in answers, with the server's version and API level.
+    pub fn with_answer_metadata(&self) -> Self {
+        let mut shown = self.clone();
+        shown.metadata.insert(VERSION_KEY.into(), VERSION.into());
+        shown.metadata.insert(LEVEL_KEY.into(), LEVEL.into());
+        shown
+    }
+
+    /// Takes over the `_nats.*` metadata of the stored configuration, so that a client which does not send those keys
+    /// compares equal.
+    pub fn with_metadata_of(mut self, stored: &ConsumerConfig) -> Self {
+        drop_answer_keys(&mut self.metadata);
+        match stored.metadata.get(LEVEL_REQUIRED_KEY) {
+            Some(level) => self.metadata.insert(LEVEL_REQUIRED_KEY.into(), level.clone()),
+            None => self.metadata.remove(LEVEL_REQUIRED_KEY),
+        };
+        self
+    }
+}
+
+fn drop_answer_keys(metadata: &mut BTreeMap<String, String>) {
+    metadata.remove(VERSION_KEY);
+    metadata.remove(LEVEL_KEY);
+}
+
+/// Whether this is Go's zero time.
+pub fn is_zero_time(time: Timestamp) -> bool {
+    time.as_nanosecond() <= ZERO_TIME_NS
+}
+
+/// 0001-01-01T00:00:00Z since the Unix epoch.
+const ZERO_TIME_NS: i128 = -62_135_596_800_000_000_000;

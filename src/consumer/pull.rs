@@ -1,0 +1,272 @@
+//! Pull requests: reading them, and the queue of those that wait.
+//!
+//! Messages go to the waiting requests in turn, one each, so that several workers share the load. A request leaves the
+//! queue when its batch is complete, its time is over, its inbox is gone, or it cannot take the next message; in all
+//! but the third case the client hears why.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::ids::Place;
+
+use super::config::{ConsumerConfig, go_duration};
+use super::status::{Left, Status};
+
+/// One request as it came in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PullRequest {
+    /// Messages wanted, at least 1.
+    pub batch: u64,
+    /// How long it waits, microseconds; `None`: until the batch is complete.
+    pub expires_us: Option<u64>,
+    /// Answer at once when there is nothing to deliver.
+    pub no_wait: bool,
+    /// Bytes wanted at most; 0 is no limit.
+    pub max_bytes: u64,
+    /// Send a heartbeat after so much silence, microseconds; 0 is never.
+    pub heartbeat_us: u64,
+}
+
+/// The JSON form. Fields of later API levels than ours are ignored, as the peer does here.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Body {
+    batch: i64,
+    expires: i64,
+    no_wait: bool,
+    max_bytes: i64,
+    idle_heartbeat: i64,
+    min_pending: i64,
+    min_ack_pending: i64,
+    id: String,
+    priority: i64,
+}
+
+impl PullRequest {
+    /// Reads a request: empty (one message), a number (that many), or JSON. The error is the status to answer with.
+    pub fn parse(body: &[u8]) -> Result<PullRequest, Status> {
+        let body = body.trim_ascii();
+        if body.first() == Some(&b'{') {
+            let body: Body = serde_json::from_slice(body).map_err(|error| Status::BadRequest(error.to_string()))?;
+            return Self::from_body(&body);
+        }
+        let batch = std::str::from_utf8(body).ok().and_then(|text| text.parse::<i64>().ok()).unwrap_or(1);
+        Ok(PullRequest { batch: batch.max(1) as u64, ..Default::default() })
+    }
+
+    fn from_body(body: &Body) -> Result<PullRequest, Status> {
+        let refuse = |why: &str| Err(Status::BadRequest(why.to_owned()));
+        if body.idle_heartbeat > 0 && body.idle_heartbeat.saturating_mul(2) > body.expires {
+            return refuse("heartbeat value too large");
+        }
+        if body.min_pending != 0 || body.min_ack_pending != 0 {
+            return refuse("Not a Overflow Priority consumer");
+        }
+        if !body.id.is_empty() {
+            return refuse("Not a Pinned Client Priority consumer");
+        }
+        if !(0..=9).contains(&body.priority) {
+            return refuse("Priority must be between 0 and 9");
+        }
+        Ok(PullRequest {
+            batch: body.batch.max(1) as u64,
+            expires_us: (body.expires != 0).then_some(body.expires.max(0) as u64 / 1000),
+            no_wait: body.no_wait,
+            max_bytes: body.max_bytes.max(0) as u64,
+            heartbeat_us: body.idle_heartbeat.max(0) as u64 / 1000,
+        })
+    }
+
+    /// Whether the request stays within what the consumer's configuration allows.
+    pub fn check(&self, config: &ConsumerConfig) -> Result<(), Status> {
+        let over = |value: u64, max: i64| max > 0 && value > max as u64;
+        if over(self.batch, config.max_batch) {
+            return Err(Status::Exceeded(format!("MaxRequestBatch of {}", config.max_batch)));
+        }
+        if over(self.expires_us.unwrap_or(0), config.max_expires / 1000) {
+            return Err(Status::Exceeded(format!("MaxRequestExpires of {}", go_duration(config.max_expires))));
+        }
+        if over(self.max_bytes, config.max_bytes) {
+            return Err(Status::Exceeded(format!("MaxRequestMaxBytes of {}", config.max_bytes)));
+        }
+        Ok(())
+    }
+}
+
+/// Where answers of a request go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inbox {
+    pub to: Place,
+    pub subject: Bytes,
+}
+
+/// A request that waits.
+#[derive(Debug)]
+pub struct Pull {
+    pub inbox: Inbox,
+    messages_left: u64,
+    /// `None`: unlimited.
+    bytes_left: Option<u64>,
+    delivered: u64,
+    no_wait: bool,
+    expires_us: Option<u64>,
+    heartbeat_us: u64,
+    heartbeat_at_us: u64,
+}
+
+impl Pull {
+    pub fn new(now_us: u64, inbox: Inbox, request: &PullRequest) -> Pull {
+        Pull {
+            inbox,
+            messages_left: request.batch,
+            bytes_left: (request.max_bytes > 0).then_some(request.max_bytes),
+            delivered: 0,
+            no_wait: request.no_wait,
+            expires_us: request.expires_us.map(|wait| now_us.saturating_add(wait)),
+            heartbeat_us: request.heartbeat_us,
+            heartbeat_at_us: now_us.saturating_add(request.heartbeat_us),
+        }
+    }
+
+    fn left(&self) -> Left {
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        Left { messages: signed(self.messages_left), bytes: signed(self.bytes_left.unwrap_or(0)) }
+    }
+
+    fn next_timer(&self) -> Option<u64> {
+        let heartbeat = (self.heartbeat_us > 0).then_some(self.heartbeat_at_us);
+        self.expires_us.into_iter().chain(heartbeat).min()
+    }
+
+    fn due(&self, now_us: u64) -> bool {
+        self.expires_us.is_some_and(|at| at <= now_us)
+    }
+}
+
+/// A place for one message: where it goes, and what is told right behind it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub inbox: Inbox,
+    pub after: Option<Status>,
+}
+
+/// The waiting requests, at most `max` of them.
+#[derive(Debug)]
+pub struct PullQueue {
+    queue: VecDeque<Pull>,
+    max: usize,
+}
+
+impl PullQueue {
+    pub fn new(max: usize) -> Self {
+        PullQueue { queue: VecDeque::new(), max }
+    }
+
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Requests that may wait at once.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.queue.len() >= self.max
+    }
+
+    /// Messages that all waiting requests together still want.
+    pub fn wanted(&self) -> u64 {
+        self.queue.iter().fold(0, |sum, pull| sum.saturating_add(pull.messages_left))
+    }
+
+    /// Appends a request; the caller has checked that there is room.
+    pub fn push(&mut self, pull: Pull) {
+        assert!(!self.is_full(), "the caller checks for room");
+        self.queue.push_back(pull);
+    }
+
+    /// Takes one place for a message of `size` bytes from the request whose turn it is. Requests that cannot hold the
+    /// message end here and are told so through `end`.
+    pub fn take(&mut self, now_us: u64, size: u64, mut end: impl FnMut(Inbox, Status)) -> Option<Grant> {
+        while let Some(mut pull) = self.queue.pop_front() {
+            if pull.bytes_left.is_some_and(|left| size > left) {
+                let left = pull.left();
+                end(pull.inbox, Status::TooLarge(left));
+                continue;
+            }
+            if let Some(left) = &mut pull.bytes_left {
+                *left -= size;
+                if *left == 0 {
+                    pull.messages_left = 1;
+                }
+            }
+            pull.messages_left = pull.messages_left.saturating_sub(1);
+            pull.delivered += 1;
+            pull.heartbeat_at_us = now_us.saturating_add(pull.heartbeat_us);
+            let inbox = pull.inbox.clone();
+            if pull.messages_left > 0 {
+                self.queue.push_back(pull);
+                return Some(Grant { inbox, after: None });
+            }
+            let after = pull.bytes_left.filter(|left| *left > 0).map(|_| Status::BatchCompleted(pull.left()));
+            return Some(Grant { inbox, after });
+        }
+        None
+    }
+
+    /// Ends requests whose time is over, and sends heartbeats of the others.
+    pub fn on_time(&mut self, now_us: u64, beat: &Status, mut tell: impl FnMut(Inbox, Status)) {
+        self.queue.retain_mut(|pull| {
+            if pull.due(now_us) {
+                tell(pull.inbox.clone(), Status::Timeout(pull.left()));
+                return false;
+            }
+            if pull.heartbeat_us > 0 && pull.heartbeat_at_us <= now_us {
+                tell(pull.inbox.clone(), beat.clone());
+                pull.heartbeat_at_us = now_us.saturating_add(pull.heartbeat_us);
+            }
+            true
+        });
+    }
+
+    /// There is nothing more to deliver: ends requests that do not wait for more.
+    pub fn on_end(&mut self, mut tell: impl FnMut(Inbox, Status)) {
+        self.queue.retain(|pull| {
+            let done = pull.no_wait && (pull.expires_us.is_none() || pull.delivered > 0);
+            if done {
+                tell(pull.inbox.clone(), Status::NoMessages);
+            }
+            !done
+        });
+    }
+
+    /// Ends all requests with one status.
+    pub fn end_all(&mut self, status: &dyn Fn(Left) -> Status, mut tell: impl FnMut(Inbox, Status)) {
+        for pull in self.queue.drain(..) {
+            let left = pull.left();
+            tell(pull.inbox, status(left));
+        }
+    }
+
+    /// Nobody listens on this inbox any more: its requests go, silently.
+    pub fn drop_inbox(&mut self, inbox: &Inbox) {
+        self.queue.retain(|pull| pull.inbox != *inbox);
+    }
+
+    /// When [`PullQueue::on_time`] has something to do next.
+    pub fn next_timer(&self) -> Option<u64> {
+        self.queue.iter().filter_map(Pull::next_timer).min()
+    }
+
+    /// The waiting inboxes, for asking whether anybody still listens there.
+    pub fn inboxes(&self) -> impl Iterator<Item = &Inbox> {
+        self.queue.iter().map(|pull| &pull.inbox)
+    }
+}
