@@ -17,7 +17,16 @@ impl Node {
 
     /// Whether this replica may ask for votes, and give its own.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.membership.is_voter(self.options.id) && self.may_vote() && self.hard.term < NUMBER_MAX
+        let voter = self.membership.is_voter(self.options.id) || self.is_leaving_voter();
+        voter && self.may_vote() && self.hard.term < NUMBER_MAX
+    }
+
+    /// Whether the newest membership, not known to be committed, takes this replica's vote away. It may still be needed
+    /// then: when its log is the longest among those who decided before, only it can bring the change to its end (Raft
+    /// thesis, 4.2.2). Its own vote does not count.
+    pub(crate) fn is_leaving_voter(&self) -> bool {
+        let (at, id) = (self.membership_index, self.options.id);
+        at > self.commit && at > self.log.base() && self.log.membership_at(at - 1).1.is_voter(id)
     }
 
     fn may_vote(&self) -> bool {

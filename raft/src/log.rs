@@ -134,8 +134,10 @@ impl Log {
     /// The entries from `from` on, as many as fit `bytes_max` and `count_max`, but at least one if there is one.
     /// Empty when `from` is outside of the log.
     pub(crate) fn entries(&self, from: Index, bytes_max: u64, count_max: usize) -> Vec<Entry> {
-        let Some(skip) = from.checked_sub(self.first()) else { return Vec::new() };
-        let lens = self.lens.range((skip as usize).min(self.lens.len())..);
+        if from < self.first() || from > self.last() {
+            return Vec::new();
+        }
+        let lens = self.lens.range((from - self.first()) as usize..);
         let mut bytes = 0;
         let fits = |len: &&u32| {
             let alone = bytes == 0;

@@ -103,8 +103,9 @@ impl Node {
     /// When to call [`Node::wakeup`]. `None`: only a call of another kind can change anything.
     pub fn next_wakeup(&self) -> Option<Now> {
         match self.role {
-            _ if self.quiet || !self.membership.contains(self.options.id) && self.role != Role::Leader => None,
+            _ if self.quiet => None,
             Role::Leader => self.leader_wakeup(),
+            _ if !self.membership.contains(self.options.id) && !self.is_leaving_voter() => None,
             _ if self.is_alone() && !self.may_campaign() => None,
             _ => Some(self.timing.election),
         }

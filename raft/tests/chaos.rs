@@ -1,0 +1,316 @@
+//! Random schedules over small clusters: messages are lost, doubled and reordered, disks lag, processes crash and lose
+//! what was not durable, members and logs change. The cluster checks at every output that no term has two leaders, that
+//! no index is committed twice with different entries, and that nothing leaves before it is durable. When the faults
+//! stop, everybody must end up with the same log.
+//!
+//! A failure names its seed: `SEED=17 cargo test -p trestle-raft --test chaos <name>` repeats exactly that run, and
+//! `SEEDS=5000` goes on for that many instead of the usual few.
+
+mod cluster;
+
+use cluster::{Cluster, Packet};
+use raft::{CommitRule, Membership, MembershipChange, NodeId, Options};
+
+/// A small seeded generator (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound.max(1)
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        if from.is_empty() { None } else { Some(from[self.below(from.len() as u64) as usize]) }
+    }
+}
+
+/// What may happen in a run, beside the plain faults.
+#[derive(Clone, Copy, Default)]
+struct Plan {
+    nodes: u64,
+    members_change: bool,
+    /// Crashed replicas may come back without their log, at most one at a time.
+    forget: bool,
+    /// ... or without anything.
+    wipe: bool,
+    options: Option<fn(NodeId, u64) -> Options>,
+}
+
+struct Run {
+    cluster: Cluster,
+    dice: Dice,
+    plan: Plan,
+    /// Pairs that cannot talk at the moment.
+    cut: Vec<(NodeId, NodeId)>,
+}
+
+impl Run {
+    fn new(seed: u64, plan: Plan) -> Run {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        dice.below(2);
+        let voters = if plan.members_change { 3 } else { plan.nodes };
+        let members = Membership::of((1..=voters).map(NodeId)).unwrap();
+        let others: Vec<u64> = (voters + 1..=plan.nodes).collect();
+        let cluster = Cluster::new(&members, &others, seed, plan.options.unwrap_or(cluster::options));
+        Run { cluster, dice, plan, cut: Vec::new() }
+    }
+
+    fn all(&self) -> Vec<NodeId> {
+        (1..=self.plan.nodes).map(NodeId).collect()
+    }
+
+    fn misbehave(&mut self) {
+        match self.dice.below(100) {
+            0..30 => self.network(),
+            30..55 => self.disk(),
+            55..70 => {
+                let by = self.dice.below(150);
+                self.cluster.advance(by);
+            }
+            70..84 => self.client(),
+            84..86 => self.crash(),
+            86..91 => self.restart(),
+            91..93 => self.cut_or_heal(),
+            93..95 => self.compact(),
+            95 => self.members(),
+            96..98 => self.hand_over(),
+            _ => self.read_or_sleep(),
+        }
+        self.cluster.trace.clear();
+    }
+
+    /// Takes some packet, not the first, and delivers it, once or twice, or never.
+    fn network(&mut self) {
+        let len = self.cluster.net.len() as u64;
+        if len == 0 {
+            return;
+        }
+        let spread = if self.dice.chance(80) { len.min(2) } else { len };
+        let at = self.dice.below(spread) as usize;
+        let Some(packet) = self.cluster.net.remove(at) else { return };
+        let (from, to) = packet.ends();
+        if self.dice.chance(5) && matches!(packet, Packet::Raft(_)) {
+            self.cluster.net.push_back(packet.clone());
+        }
+        if self.dice.chance(4) || self.cut.contains(&(from, to)) {
+            return self.cluster.lose(packet);
+        }
+        self.cluster.deliver(packet);
+    }
+
+    fn disk(&mut self) {
+        if let Some(id) = self.dice.pick(&self.all()) {
+            self.cluster.persist(id);
+        }
+    }
+
+    fn client(&mut self) {
+        if let Some(leader) = self.cluster.leader() {
+            let (now, len) = (self.cluster.now, self.dice.below(300) as u32);
+            let _full_or_handing_over = self.cluster.node(leader).propose(now, len);
+            if self.dice.chance(70) {
+                self.cluster.drain(leader);
+            }
+        }
+    }
+
+    fn crash(&mut self) {
+        let forgetful = self.cluster.replicas.values().any(|replica| replica.disk.voteless || replica.disk.votes_lost);
+        let Some(id) = self.dice.pick(&self.cluster.up()) else { return };
+        let durable = self.dice.below(4) as usize;
+        self.cluster.crash(id, durable);
+        let disk = &mut self.cluster.replicas.get_mut(&id).unwrap().disk;
+        if self.dice.chance(50) {
+            disk.applied = disk.snapshot.0;
+        }
+        let forget_votes = self.plan.wipe && self.dice.chance(50);
+        let alone = !forgetful || disk.voteless || disk.votes_lost;
+        if (self.plan.forget || self.plan.wipe) && alone && self.dice.chance(50) {
+            disk.entries.clear();
+            (disk.snapshot, disk.applied, disk.voteless) = ((0, 0), 0, true);
+            if forget_votes {
+                disk.hard = Default::default();
+                disk.votes_lost = true;
+            }
+        }
+    }
+
+    fn restart(&mut self) {
+        let down: Vec<NodeId> = self.all().into_iter().filter(|id| !self.cluster.is_up(*id)).collect();
+        if let Some(id) = self.dice.pick(&down) {
+            self.cluster.start(id);
+        }
+    }
+
+    fn cut_or_heal(&mut self) {
+        let all = self.all();
+        match (self.dice.pick(&all), self.dice.pick(&all)) {
+            (Some(a), Some(b)) if a != b && self.cut.len() < 4 => self.cut.push((a, b)),
+            _ => self.cut.clear(),
+        }
+    }
+
+    fn compact(&mut self) {
+        let Some(id) = self.dice.pick(&self.cluster.up()) else { return };
+        let replica = self.cluster.replicas.get_mut(&id).unwrap();
+        let to = replica.disk.applied.saturating_sub(self.dice.below(4));
+        replica.node.as_mut().unwrap().compact(to);
+        replica.disk.compact(to);
+    }
+
+    fn members(&mut self) {
+        let Some(leader) = self.cluster.leader().filter(|_| self.plan.members_change) else { return };
+        let all = self.all();
+        let some = |dice: &mut Dice, percent| all.iter().copied().filter(|_| dice.chance(percent)).collect::<Vec<_>>();
+        let voters = some(&mut self.dice, 60);
+        let mut learners = some(&mut self.dice, 30);
+        learners.retain(|id| !voters.contains(id));
+        let now = self.cluster.now;
+        let _refusals_are_part_of_it =
+            self.cluster.node(leader).propose_membership(now, MembershipChange { voters, learners });
+        self.cluster.drain(leader);
+    }
+
+    fn hand_over(&mut self) {
+        let (leader, to, now) = (self.cluster.leader(), self.dice.pick(&self.all()), self.cluster.now);
+        if let (Some(leader), Some(to)) = (leader, to) {
+            let _refusals_are_part_of_it = self.cluster.node(leader).transfer(now, to);
+            self.cluster.drain(leader);
+        }
+    }
+
+    fn read_or_sleep(&mut self) {
+        let Some(id) = self.dice.pick(&self.cluster.up()) else { return };
+        let (now, context) = (self.cluster.now, self.cluster.committed());
+        let node = self.cluster.node(id);
+        match self.dice.below(3) {
+            0 => drop(node.quiesce()),
+            1 => node.wake(now, now.saturating_sub(500)),
+            _ => drop(node.read_index(now, context)),
+        }
+        self.cluster.drain(id);
+    }
+
+    /// No more faults: a leader, a new entry on every member, the same log everywhere.
+    fn converge(&mut self) {
+        self.cut.clear();
+        for id in self.all() {
+            if !self.cluster.is_up(id) {
+                self.cluster.start(id);
+            }
+            let now = self.cluster.now;
+            self.cluster.node(id).wake(now, now);
+            self.cluster.drain(id);
+        }
+        for round in 0..400 {
+            self.cluster.settle();
+            self.cluster.trace.clear();
+            if round > 40 && self.has_converged() {
+                return;
+            }
+            self.cluster.advance(50);
+        }
+        for replica in self.cluster.replicas.values() {
+            eprintln!("{}", cluster::show_status(&replica.node.as_ref().unwrap().status()));
+        }
+        panic!("no convergence");
+    }
+
+    fn has_converged(&mut self) -> bool {
+        let Some(leader) = self.cluster.leader() else { return false };
+        let now = self.cluster.now;
+        let Ok(index) = self.cluster.node(leader).propose(now, 1) else { return false };
+        self.cluster.drain(leader);
+        self.cluster.settle();
+        let leading = &self.cluster.replicas[&leader];
+        let node = leading.node.as_ref().unwrap();
+        let members = node.membership().members();
+        let same = |id: &NodeId| {
+            let replica = &self.cluster.replicas[id];
+            let node = replica.node.as_ref().unwrap();
+            let common = replica.disk.snapshot.0.max(leading.disk.snapshot.0) + 1;
+            let equal = (common..=index).all(|at| replica.disk.entry(at) == leading.disk.entry(at));
+            node.applied_index() == index && equal && !node.status().voteless
+        };
+        !node.membership().is_joint() && members.iter().all(same)
+    }
+}
+
+/// Runs the seeds, or the one that the environment names.
+fn run(plan: Plan, seeds: std::ops::Range<u64>, steps: u32) {
+    let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let seeds = seeds.start..number("SEEDS").map_or(seeds.end, |count| seeds.start + count);
+    let mut committed = 0;
+    for seed in number("SEED").map_or(seeds.clone(), |seed| seed..seed + 1) {
+        let told = Told(seed);
+        let mut run = Run::new(seed, plan);
+        for _ in 0..steps {
+            run.misbehave();
+        }
+        run.converge();
+        committed += run.cluster.committed();
+        std::mem::forget(told);
+    }
+    eprintln!("{committed} entries committed");
+    assert!(committed > 20, "the schedules let nothing happen");
+}
+
+/// Names the seed when the run panics.
+struct Told(u64);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        eprintln!("failed with SEED={}", self.0);
+    }
+}
+
+#[test]
+fn three_replicas_agree_through_every_fault() {
+    run(Plan { nodes: 3, ..Plan::default() }, 0..300, 2_000);
+}
+
+#[test]
+fn five_replicas_agree_through_every_fault() {
+    run(Plan { nodes: 5, ..Plan::default() }, 1_000..1_150, 3_000);
+}
+
+#[test]
+fn replicas_agree_while_members_change() {
+    run(Plan { nodes: 5, members_change: true, ..Plan::default() }, 2_000..2_300, 3_000);
+}
+
+#[test]
+fn replicas_that_forget_their_log_endanger_nothing() {
+    run(Plan { nodes: 3, forget: true, ..Plan::default() }, 3_000..3_200, 2_500);
+}
+
+#[test]
+fn replicas_that_forget_everything_endanger_nothing() {
+    run(Plan { nodes: 5, wipe: true, ..Plan::default() }, 4_000..4_150, 3_000);
+}
+
+#[test]
+fn small_windows_and_a_span_change_nothing_about_agreement() {
+    fn tight(id: NodeId, seed: u64) -> Options {
+        let commit_rule = CommitRule::Span { domains: (1..=5).map(|id| (NodeId(id), (id % 2) as u16)).collect() };
+        let (inflight_bytes_max, inflight_messages_max, append_bytes_max) = (400, 3, 200);
+        let options = cluster::options(id, seed);
+        let uncommitted_bytes_max = 2_000;
+        Options {
+            commit_rule,
+            inflight_bytes_max,
+            inflight_messages_max,
+            append_bytes_max,
+            uncommitted_bytes_max,
+            ..options
+        }
+    }
+    run(Plan { nodes: 5, options: Some(tight), ..Plan::default() }, 5_000..5_100, 3_000);
+}
