@@ -202,8 +202,16 @@ fn put_field(out: &mut BytesMut, tag: u8, value: &[u8]) {
 }
 
 fn put_text(out: &mut BytesMut, tag: u8, value: &str) {
-    let end = value.floor_char_boundary(TEXT_BYTES_MAX);
-    put_field(out, tag, &value.as_bytes()[..end]);
+    put_field(out, tag, cut(value, TEXT_BYTES_MAX).as_bytes());
+}
+
+/// As much of the text as fits into so many bytes, in whole characters.
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 fn put_list(out: &mut BytesMut, tag: u8, values: &[String], bytes_max: usize) {
@@ -305,6 +313,13 @@ mod tests {
         assert_eq!(read.server_name, hello.server_name);
         assert!(!read.tags.is_empty());
         assert!(!read.client_urls.is_empty());
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("a\u{e4}b", 2), "a");
+        assert_eq!(cut("a\u{e4}b", 3), "a\u{e4}");
+        assert_eq!(cut("ab", 9), "ab");
     }
 
     #[test]

@@ -18,8 +18,8 @@
 //! It does not queue messages (see [`super::outbox`]), does not know how many lanes stand, and carries no TLS.
 
 use super::frame::{self, BODY_BYTES_MAX, Decoder, Frame, FrameError, KIND_MESSAGES_FIRST};
-use super::hello::HELLO_BYTES_MAX;
 pub use super::hello::{Credentials, Hello};
+use super::hello::{HELLO_BYTES_MAX, cut};
 use super::lane::Lane;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
@@ -293,10 +293,10 @@ impl Link {
 
     /// Tells the other side that it is not wanted, and why. Close once the output has left.
     pub fn refuse(&mut self, refusal: Refusal) -> LinkEvent {
-        let end = refusal.text.floor_char_boundary(REASON_BYTES_MAX);
-        let mut body = BytesMut::with_capacity(end + 1);
+        let text = cut(&refusal.text, REASON_BYTES_MAX);
+        let mut body = BytesMut::with_capacity(text.len() + 1);
         body.put_u8(refusal.code as u8);
-        body.put_slice(&refusal.text.as_bytes()[..end]);
+        body.put_slice(text.as_bytes());
         self.send(REFUSED, &body);
         self.state = State::Over;
         LinkEvent::Refused { by_us: true, refusal }
