@@ -10,7 +10,7 @@ mod usage;
 use std::path::PathBuf;
 
 use crate::config::options::Secret;
-use table::{Kind, Name};
+use table::{Flag, Kind};
 
 pub use usage::{VERSION_LINE, usage};
 
@@ -202,54 +202,54 @@ impl Reader {
         Ok(Vec::new())
     }
 
-    fn switch(&mut self, flag: Name, on: bool) {
+    fn switch(&mut self, flag: Flag, on: bool) {
         let flags = &mut self.flags;
         match flag {
-            Name::Version => self.version = on,
-            Name::Help => self.help = on,
-            Name::Test => self.test = on,
-            Name::Debug => flags.debug = Some(on),
-            Name::Trace => flags.trace = Some(on),
-            Name::TraceVerbose => (flags.trace, flags.trace_verbose) = (Some(on), Some(on)),
-            Name::DebugTrace => (flags.debug, flags.trace) = (Some(on), Some(on)),
-            Name::DebugTraceVerbose => {
+            Flag::Version => self.version = on,
+            Flag::Help => self.help = on,
+            Flag::Test => self.test = on,
+            Flag::Debug => flags.debug = Some(on),
+            Flag::Trace => flags.trace = Some(on),
+            Flag::TraceVerbose => (flags.trace, flags.trace_verbose) = (Some(on), Some(on)),
+            Flag::DebugTrace => (flags.debug, flags.trace) = (Some(on), Some(on)),
+            Flag::DebugTraceVerbose => {
                 (flags.debug, flags.trace, flags.trace_verbose) = (Some(on), Some(on), Some(on));
             }
-            Name::LogTime => flags.log_time = Some(on),
-            Name::LogTimeUtc => flags.log_time_utc = Some(on),
-            Name::JetStream => flags.jetstream = Some(on),
-            Name::NoAdvertise => flags.no_advertise = Some(on),
+            Flag::LogTime => flags.log_time = Some(on),
+            Flag::LogTimeUtc => flags.log_time_utc = Some(on),
+            Flag::JetStream => flags.jetstream = Some(on),
+            Flag::NoAdvertise => flags.no_advertise = Some(on),
             _ => unreachable!("the table lists only switches as switches"),
         }
     }
 
-    fn value(&mut self, flag: Name, text: &str) -> Result<(), &'static str> {
+    fn value(&mut self, flag: Flag, text: &str) -> Result<(), &'static str> {
         let flags = &mut self.flags;
         let path = || Some(PathBuf::from(text));
         let word = || Some(text.to_string());
         match flag {
-            Name::Config => flags.config = path(),
-            Name::Host => flags.host = word(),
-            Name::Port => flags.port = Some(table::port(text, 4222)?),
-            Name::ServerName => flags.server_name = word(),
-            Name::ClientAdvertise => flags.client_advertise = word(),
-            Name::HttpPort => flags.http_port = table::optional_port(text)?,
-            Name::PidFile => flags.pid_file = path(),
-            Name::PortsFileDir => flags.ports_file_dir = path(),
-            Name::LogFile => flags.log_file = path(),
-            Name::LogSizeLimit => flags.log_size_limit_bytes = Some(table::number(text)?),
-            Name::TraceBytesMax => flags.trace_bytes_max = Some(table::number(text)?),
-            Name::StoreDir => flags.store_dir = path(),
-            Name::User => flags.user = word(),
-            Name::Password => flags.password = Some(Secret::new(text.to_string())),
-            Name::Token => flags.token = Some(Secret::new(text.to_string())),
-            Name::ClusterListen => flags.cluster_listen = word(),
-            Name::ClusterName => flags.cluster_name = word(),
-            Name::ClusterAdvertise => flags.cluster_advertise = word(),
-            Name::ConnectRetries => flags.connect_retries = Some(table::number(text)?),
-            Name::Routes => flags.routes = word(),
-            Name::Cores => flags.cores = Some(table::cores(text)?),
-            Name::Signal => self.signal = word(),
+            Flag::Config => flags.config = path(),
+            Flag::Host => flags.host = word(),
+            Flag::Port => flags.port = Some(table::port(text, 4222)?),
+            Flag::ServerName => flags.server_name = word(),
+            Flag::ClientAdvertise => flags.client_advertise = word(),
+            Flag::HttpPort => flags.http_port = table::optional_port(text)?,
+            Flag::PidFile => flags.pid_file = path(),
+            Flag::PortsFileDir => flags.ports_file_dir = path(),
+            Flag::LogFile => flags.log_file = path(),
+            Flag::LogSizeLimit => flags.log_size_limit_bytes = Some(table::number(text)?),
+            Flag::TraceBytesMax => flags.trace_bytes_max = Some(table::number(text)?),
+            Flag::StoreDir => flags.store_dir = path(),
+            Flag::User => flags.user = word(),
+            Flag::Password => flags.password = Some(Secret::new(text.to_string())),
+            Flag::Token => flags.token = Some(Secret::new(text.to_string())),
+            Flag::ClusterListen => flags.cluster_listen = word(),
+            Flag::ClusterName => flags.cluster_name = word(),
+            Flag::ClusterAdvertise => flags.cluster_advertise = word(),
+            Flag::ConnectRetries => flags.connect_retries = Some(table::number(text)?),
+            Flag::Routes => flags.routes = word(),
+            Flag::Cores => flags.cores = Some(table::cores(text)?),
+            Flag::Signal => self.signal = word(),
             _ => unreachable!("the table lists only valued flags as such"),
         }
         Ok(())

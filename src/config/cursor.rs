@@ -34,7 +34,7 @@ impl Cursor {
         self.chars.get(self.at + 1).copied()
     }
 
-    pub fn next(&mut self) -> Option<char> {
+    pub fn step(&mut self) -> Option<char> {
         let c = self.peek()?;
         self.at += 1;
         if c == '\n' {
@@ -48,7 +48,7 @@ impl Cursor {
     pub fn take(&mut self, wanted: char) -> bool {
         let hit = self.peek() == Some(wanted);
         if hit {
-            self.next();
+            self.step();
         }
         hit
     }
@@ -57,7 +57,7 @@ impl Cursor {
     pub fn take_while(&mut self, fits: impl Fn(char) -> bool) -> String {
         let from = self.at;
         while self.peek().is_some_and(&fits) {
-            self.next();
+            self.step();
         }
         self.chars[from..self.at].iter().collect()
     }
@@ -83,14 +83,14 @@ impl Cursor {
     /// Skips blanks, tabs and new lines.
     pub fn skip_space(&mut self) {
         while self.peek().is_some_and(char::is_whitespace) {
-            self.next();
+            self.step();
         }
     }
 
     /// Skips blanks and tabs only.
     pub fn skip_blanks(&mut self) {
         while self.peek().is_some_and(is_blank) {
-            self.next();
+            self.step();
         }
     }
 
@@ -99,7 +99,7 @@ impl Cursor {
         let begins = self.peek() == Some('#') || (self.peek() == Some('/') && self.peek_second() == Some('/'));
         if begins {
             while self.peek().is_some_and(|c| !is_newline(c)) {
-                self.next();
+                self.step();
             }
         }
         begins
@@ -113,7 +113,7 @@ impl Cursor {
     /// As `error`, after taking the character that is at fault; an end of line at fault counts as the next line
     /// then, as with the peer. `text` gets the character's shown form.
     pub fn error_at_next(&mut self, text: impl Fn(&str) -> String) -> LangError {
-        let shown = match self.next() {
+        let shown = match self.step() {
             None => String::new(),
             Some('\n') => "\\n".to_string(),
             Some(c) => c.to_string(),

@@ -125,13 +125,13 @@ impl<'s> Parser<'s> {
                 None if braced => return Err(cursor.error("Unexpected EOF processing map.")),
                 None => return Ok(()),
                 Some('{') => {
-                    cursor.next();
+                    cursor.step();
                     self.deeper(cursor)?;
                     self.top(cursor, folder, true)?;
                     self.depth -= 1;
                 }
                 Some('}') => {
-                    cursor.next();
+                    cursor.step();
                     if braced {
                         return Ok(());
                     }
@@ -142,7 +142,7 @@ impl<'s> Parser<'s> {
                     };
                 }
                 Some(',' | ';') if braced => {
-                    cursor.next();
+                    cursor.step();
                 }
                 Some(_) => {
                     self.entry(cursor, folder, false)?;
@@ -163,11 +163,11 @@ impl<'s> Parser<'s> {
             match cursor.peek() {
                 None => return Err(cursor.error("Unexpected EOF processing map.")),
                 Some(']') => {
-                    cursor.next();
+                    cursor.step();
                     return Err(cursor.error("Unexpected array end ']' processing map."));
                 }
                 Some('}') => {
-                    cursor.next();
+                    cursor.step();
                     break;
                 }
                 Some(_) => {
@@ -189,7 +189,7 @@ impl<'s> Parser<'s> {
             match cursor.peek() {
                 Some(',') => return Err(cursor.error("Unexpected array value terminator ','.")),
                 Some(']') => {
-                    cursor.next();
+                    cursor.step();
                     return Ok(nodes);
                 }
                 None => return Err(cursor.error("Unexpected EOF processing array.")),
@@ -211,7 +211,7 @@ impl<'s> Parser<'s> {
                 }
                 if in_map {
                     match cursor.peek() {
-                        Some(',') => return Err(cursor.error("Unexpected map value terminator ','.")),
+                        Some(',') => return Err(cursor.error("Unexpected map value terminator \",\".")),
                         Some('}') => return Err(cursor.error("Expected value but found map end '}'.")),
                         _ => {}
                     }
@@ -236,14 +236,14 @@ impl<'s> Parser<'s> {
         self.spend(1)?;
         let value = match cursor.peek() {
             Some('[') => {
-                cursor.next();
+                cursor.step();
                 self.deeper(cursor)?;
                 let nodes = self.list(cursor, folder)?;
                 self.depth -= 1;
                 Value::List(nodes)
             }
             Some('{') => {
-                cursor.next();
+                cursor.step();
                 self.deeper(cursor)?;
                 let map = self.map(cursor, folder)?;
                 self.depth -= 1;
@@ -337,9 +337,9 @@ fn key(cursor: &mut Cursor, in_map: bool) -> Result<Key, LangError> {
             return Err(cursor.error(format!("Unexpected key separator '{c}'{stop}")));
         }
         Some('"' | '\'') => {
-            cursor.next();
+            cursor.step();
             let name = cursor.take_while(|c| Some(c) != quote);
-            if cursor.next().is_none() {
+            if cursor.step().is_none() {
                 let text = if in_map { "Unexpected EOF processing quoted map key." } else { "Unexpected EOF." };
                 return Err(cursor.error(text));
             }
@@ -368,9 +368,9 @@ fn key(cursor: &mut Cursor, in_map: bool) -> Result<Key, LangError> {
 fn include_path(cursor: &mut Cursor) -> Result<PathBuf, LangError> {
     let found = match cursor.peek() {
         Some(quote @ ('"' | '\'')) => {
-            cursor.next();
+            cursor.step();
             let path = cursor.take_while(|c| c != quote);
-            if cursor.next().is_none() {
+            if cursor.step().is_none() {
                 return Err(cursor.error("Unexpected EOF in quoted include"));
             }
             return Ok(PathBuf::from(path));
@@ -399,7 +399,7 @@ fn end_of_top_value(cursor: &mut Cursor, braced: bool) -> Result<(), LangError> 
         None | Some('\n' | '\r') => Ok(()),
         Some('}') if braced => Ok(()),
         Some(';' | ',' | '}') => {
-            cursor.next();
+            cursor.step();
             Ok(())
         }
         Some(_) if braced => Err(cursor.error_at_next(|c| {
@@ -419,7 +419,7 @@ fn end_of_map_value(cursor: &mut Cursor) -> Result<(), LangError> {
     match cursor.peek() {
         Some('}' | '\n' | '\r') => Ok(()),
         Some(';' | ',') => {
-            cursor.next();
+            cursor.step();
             Ok(())
         }
         _ => Err(cursor.error_at_next(|c| {
@@ -434,7 +434,7 @@ fn end_of_list_value(cursor: &mut Cursor) -> Result<(), LangError> {
     match cursor.peek() {
         Some(']' | '\n' | '\r') => Ok(()),
         Some(',') => {
-            cursor.next();
+            cursor.step();
             Ok(())
         }
         _ => Err(cursor.error_at_next(|c| {

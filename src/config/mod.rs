@@ -14,9 +14,11 @@ pub mod lang;
 mod near;
 pub mod options;
 pub mod place;
+pub mod reload;
 pub mod report;
 pub mod scalar;
 pub mod source;
+pub mod summary;
 pub mod toml;
 pub mod tree;
 

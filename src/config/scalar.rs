@@ -37,7 +37,7 @@ pub fn read(cursor: &mut Cursor) -> Result<Scalar, LangError> {
 }
 
 fn single_quoted(cursor: &mut Cursor) -> Result<Value, LangError> {
-    cursor.next();
+    cursor.step();
     let text = cursor.take_while(|c| c != '\'');
     if !cursor.take('\'') {
         return Err(cursor.error("Unexpected EOF."));
@@ -46,10 +46,10 @@ fn single_quoted(cursor: &mut Cursor) -> Result<Value, LangError> {
 }
 
 fn double_quoted(cursor: &mut Cursor) -> Result<Value, LangError> {
-    cursor.next();
+    cursor.step();
     let mut bytes = Vec::new();
     loop {
-        match cursor.next() {
+        match cursor.step() {
             None => return Err(cursor.error("Unexpected EOF.")),
             Some('"') => return utf8(cursor, bytes).map(Value::Text),
             Some('\\') => escape(cursor, &mut bytes)?,
@@ -76,10 +76,10 @@ fn bare(cursor: &mut Cursor) -> Result<Scalar, LangError> {
 
 /// `(`, text, and a `)` alone on its line.
 fn block(cursor: &mut Cursor) -> Result<Value, LangError> {
-    cursor.next();
+    cursor.step();
     let mut text = String::new();
     loop {
-        let Some(c) = cursor.next() else { return Err(cursor.error("Unexpected EOF processing block.")) };
+        let Some(c) = cursor.step() else { return Err(cursor.error("Unexpected EOF processing block.")) };
         if c == ')' && text.ends_with('\n') && matches!(cursor.peek(), None | Some('\n')) {
             return Ok(Value::Text(text));
         }
@@ -89,7 +89,7 @@ fn block(cursor: &mut Cursor) -> Result<Value, LangError> {
 
 fn negative(cursor: &mut Cursor) -> Result<Value, LangError> {
     let from = cursor.mark();
-    cursor.next();
+    cursor.step();
     match cursor.peek() {
         Some('.') => return Err(cursor.error("Floats must start with a digit, not '.'.")),
         Some(c) if c.is_ascii_digit() => {}
@@ -126,7 +126,7 @@ fn continue_word(cursor: &mut Cursor, begun: String) -> Result<Value, LangError>
 fn word(cursor: &mut Cursor, mut bytes: Vec<u8>) -> Result<(String, bool), LangError> {
     let mut plain = true;
     while let Some(c) = cursor.peek().filter(|&c| !ends_bare(c)) {
-        cursor.next();
+        cursor.step();
         match c {
             '\'' => return Ok((utf8(cursor, bytes)?, false)),
             '\\' => {
@@ -140,7 +140,7 @@ fn word(cursor: &mut Cursor, mut bytes: Vec<u8>) -> Result<(String, bool), LangE
 }
 
 fn with_suffix(cursor: &mut Cursor, from: usize) -> Result<Value, LangError> {
-    cursor.next();
+    cursor.step();
     cursor.take_while(|c| matches!(c, 'b' | 'B' | 'i' | 'I'));
     let word = cursor.since(from);
     match cursor.peek() {
@@ -177,7 +177,7 @@ fn integer(word: &str) -> Result<Value, LangError> {
 
 /// A fraction; a second dot makes it an address.
 fn float(cursor: &mut Cursor, from: usize) -> Result<Value, LangError> {
-    cursor.next();
+    cursor.step();
     if !cursor.peek().is_some_and(|c| c.is_ascii_digit()) {
         return Err(cursor.error_at_next(|c| format!("Floats must have a digit after the '.', but got '{c}' instead.")));
     }
@@ -203,7 +203,7 @@ fn date(cursor: &mut Cursor, from: usize) -> Result<Value, LangError> {
                 cursor.error_at_next(|c| format!("Expected {what} in ISO8601 datetime, but found '{c}' instead."))
             );
         }
-        cursor.next();
+        cursor.step();
     }
     let word = cursor.since(from);
     match word.parse::<jiff::Timestamp>() {
@@ -214,7 +214,7 @@ fn date(cursor: &mut Cursor, from: usize) -> Result<Value, LangError> {
 
 /// The `\` has been taken.
 fn escape(cursor: &mut Cursor, bytes: &mut Vec<u8>) -> Result<(), LangError> {
-    let byte = match cursor.next() {
+    let byte = match cursor.step() {
         Some('x') => return hex(cursor, bytes),
         Some('t') => b'\t',
         Some('n') => b'\n',
@@ -236,7 +236,7 @@ fn escape(cursor: &mut Cursor, bytes: &mut Vec<u8>) -> Result<(), LangError> {
 fn hex(cursor: &mut Cursor, bytes: &mut Vec<u8>) -> Result<(), LangError> {
     let mut digits = String::new();
     for _ in 0..2 {
-        match cursor.next() {
+        match cursor.step() {
             None | Some('\n' | '\r') => {
                 return Err(cursor.error("Expected two hexadecimal digits after '\\x', but hit end of line"));
             }

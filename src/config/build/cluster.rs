@@ -13,7 +13,8 @@ const PING_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// More seed URLs than this are no seeds: gossip finds the others.
 const ROUTES_MAX: usize = 1024;
 
-const KNOWN: &[&str] = &[
+/// The keys that are read here.
+pub const KNOWN: &[&str] = &[
     "name",
     "listen",
     "port",

@@ -9,7 +9,8 @@ use super::super::tree::{Entry, Map, Value};
 use super::Draft;
 use super::top::set;
 
-const KNOWN: &[&str] = &[
+/// The keys that are read here.
+pub const KNOWN: &[&str] = &[
     "enabled",
     "enable",
     "strict",

@@ -380,3 +380,47 @@ fn a_missing_file_is_named() {
     let error = load(&Memory::default(), &flags).unwrap_err().to_string();
     assert_eq!(error, "open nope.conf: no such file or directory");
 }
+
+/// `configs/all-options.conf` with the lines of those markers opened.
+fn all_options(markers: &[&str]) -> String {
+    let text = include_str!("../../../configs/all-options.conf");
+    let open = |line: &str| {
+        let marker = line.split(' ').next().unwrap_or_default();
+        if markers.contains(&marker) { line[marker.len()..].to_string() } else { format!("# {line}") }
+    };
+    text.lines().map(open).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_shown_defaults_are_the_defaults() {
+    // A cluster without an address is none, and its defaults could not be compared.
+    let text = all_options(&["#"]);
+    let clustered =
+        text.replace("cluster {", "cluster {\n listen: \"0.0.0.0:-1\"").replace("enabled: true", "enabled: false");
+    let alone = config(&text);
+    assert_eq!(alone.notes.len(), 1, "{:?}", alone.notes);
+    let expected = Config { jetstream: Some(JetStream::default()), ..Config::default() };
+    assert_eq!(Config { file: None, notes: Vec::new(), ..alone }, expected);
+    assert_eq!(config(&clustered).cluster, Some(Cluster::default()));
+}
+
+#[test]
+fn every_option_shown_is_read() {
+    let text = all_options(&["#", "#="]);
+    let config = config(&format!("{text}\nserver_name: a"));
+    assert_eq!(config.auth.users.len(), 4);
+    let cluster = config.cluster.as_ref().unwrap();
+    assert_eq!((cluster.routes.len(), cluster.user.as_deref()), (2, Some("route_user")));
+    assert_eq!(config.jetstream.as_ref().unwrap().limits.ha_assets_max, Some(2000));
+    assert_eq!((config.trestle.hard.shards, config.trestle.soft.cores), (Some(2), Some(2)));
+    assert!(config.notes.iter().all(|note| note.text.contains("has no effect")), "{:?}", config.notes);
+}
+
+#[test]
+fn every_key_that_is_read_is_shown() {
+    let text = include_str!("../../../configs/all-options.conf");
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    for key in top::KNOWN.iter().chain(cluster::KNOWN).chain(jetstream::KNOWN) {
+        assert!(words.contains(key), "{key} is not in configs/all-options.conf");
+    }
+}

@@ -115,7 +115,7 @@ fn errors_use_the_words_and_lines_of_the_peer() {
         ("port:\n10", line(2, "Expected value but found new line")),
         ("a: [,]", line(1, "Unexpected array value terminator ','.")),
         ("a: {,b:1}", "{a={,b=1}}".to_string()),
-        ("a: {b:,}", line(1, "Unexpected map value terminator ','.")),
+        ("a: {b:,}", line(1, "Unexpected map value terminator \",\".")),
         ("a: {: 1}", line(1, "Unexpected key separator ':'.")),
         (": 1", line(1, "Unexpected key separator ':'")),
         ("a: .5", line(1, "Floats must start with a digit")),
