@@ -9,5 +9,6 @@ pub mod config;
 pub mod consumer;
 pub mod ids;
 pub mod limits;
+pub mod logging;
 pub mod reply;
 pub mod stream;
