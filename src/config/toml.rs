@@ -136,6 +136,15 @@ mod tests {
     }
 
     #[test]
+    fn deep_nesting_is_refused_before_the_stack_is() {
+        for open in ["a = ".to_string() + &"[".repeat(100_000), "a = ".to_string() + &"{b=".repeat(100_000)] {
+            assert!(read_text(&open, "x.toml").is_err());
+        }
+        let nested = format!("a = {}1{}", "[".repeat(NEST_MAX + 1), "]".repeat(NEST_MAX + 1));
+        assert!(read_text(&nested, "x.toml").is_err());
+    }
+
+    #[test]
     fn sizes_as_text_are_the_sizes_of_the_conf_language() {
         assert_eq!(size("64MB"), Some(64 * 1024 * 1024));
         assert_eq!(size("10k"), Some(10_000));

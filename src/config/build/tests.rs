@@ -424,3 +424,81 @@ fn every_key_that_is_read_is_shown() {
         assert!(words.contains(key), "{key} is not in configs/all-options.conf");
     }
 }
+
+/// A seeded xorshift: the same changes on every run.
+fn dice(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed;
+    move |n| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % n as u64) as usize
+    }
+}
+
+#[test]
+fn no_change_of_bytes_makes_the_checks_panic() {
+    let conf = all_options(&["#", "#="]);
+    let toml = "server_name = \"a\"\nport = 4333\nserver_tags = [\"x\", \"y\"]\nping_interval = \"2s\"\n[jetstream]\nmax_file = \"1G\"\n\
+                [cluster]\nname = \"c\"\nroutes = [\"nats://u:p%40@h:1\"]\n[[authorization.users]]\nuser = \"u\"\npassword = \"p\"\n";
+    let mut draw = dice(0x243f_6a88_85a3_08d3);
+    let alphabet = b"{}[]()\"'#/:=,;$\\\n .-0129kMx%@\xc3\xff";
+    for round in 0..4_000 {
+        let (name, seed) = if round % 2 == 0 { ("x.conf", conf.as_str()) } else { ("x.toml", toml) };
+        let mut bytes = seed.as_bytes().to_vec();
+        for _ in 0..1 + draw(4) {
+            let at = draw(bytes.len());
+            match draw(3) {
+                0 => bytes[at] = alphabet[draw(alphabet.len())],
+                1 => bytes.insert(at, alphabet[draw(alphabet.len())]),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+        let mut source = Memory::default();
+        source.files.insert(PathBuf::from(name), bytes);
+        let flags = Flags { config: Some(PathBuf::from(name)), ..Flags::default() };
+        if let Err(error) = load(&source, &flags) {
+            assert!(!error.to_string().is_empty(), "a refusal without a reason");
+        }
+    }
+}
+
+#[test]
+fn a_value_of_any_kind_under_any_key_is_read_or_refused() {
+    let values = [
+        "1",
+        "-1",
+        "1.5",
+        "true",
+        "x",
+        "\"\"",
+        "\"1:2\"",
+        "[]",
+        "[1, {}]",
+        "{}",
+        "{a: {b: 1}}",
+        "9223372036854775807",
+        "-9223372036854775807",
+        "2016-05-04T18:53:41Z",
+        "[[]]",
+        "\"\u{e4}\"",
+    ];
+    for value in values {
+        for key in top::KNOWN.iter().chain(top::UNSUPPORTED) {
+            let _ = load_with(&format!("{key}: {value}"), Flags::default());
+        }
+        for (block, keys) in [("cluster", cluster::KNOWN), ("jetstream", jetstream::KNOWN)] {
+            for key in keys {
+                let _ = load_with(&format!("{block} {{ {key}: {value} }}"), Flags::default());
+            }
+        }
+        for key in ["users", "default_permissions", "jetstream", "limits"] {
+            let _ = load_with(&format!("accounts {{ A {{ {key}: {value} }} }}"), Flags::default());
+        }
+        for key in ["user", "password", "token", "timeout", "users", "permissions"] {
+            let _ = load_with(&format!("authorization {{ {key}: {value} }}"), Flags::default());
+        }
+    }
+    let accepted = load_with("ping_max: 9223372036854775807", Flags::default());
+    assert!(accepted.is_err(), "a number that fits no field is refused");
+}
