@@ -3,12 +3,16 @@
 //! Reading order: [`ids`] and `event` (the seam), `shard` (the hub that only dispatches), then along the path of a
 //! publish: `client`, `route`, `stream`, `group`, and back. `docs/ARCHITECTURE.md` is the map.
 
+pub mod account;
 pub mod api;
 pub mod args;
+pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod consumer;
 pub mod ids;
 pub mod limits;
 pub mod logging;
 pub mod reply;
+pub mod route;
 pub mod stream;

@@ -5,3 +5,4 @@ pub mod wire;
 pub mod place;
 pub mod table;
 pub mod forming;
+pub mod interest;

@@ -1,0 +1,133 @@
+//! From a message to everybody who gets it: clients here, services, streams, other cores and servers.
+
+use std::sync::Arc;
+
+use super::close::CloseReason;
+use super::front::Front;
+use super::output::{FrontOutput, Level};
+use crate::cluster::wire::{NodeMsg, Routed};
+use crate::ids::{AccountId, Now};
+use crate::route::{Message, Scope};
+
+/// How long a publisher is held back when a subscriber of its messages has three quarters of its bound waiting (the
+/// peer's value): long enough for a healthy subscriber's socket to drain, short enough that one slow subscriber cannot
+/// stop a publisher.
+const STALL_US: u64 = 5_000;
+
+impl Front {
+    /// Hands a message to all who should get it; true when there was anybody. `from`: the client that published it.
+    pub(super) fn route(
+        &mut self,
+        now: Now,
+        from: Option<u32>,
+        account: AccountId,
+        scope: Scope<'_>,
+        message: Message,
+    ) -> bool {
+        let Some(exchange) = self.exchanges.get_mut(account.0 as usize) else { return false };
+        exchange.list.matches(&message.subject, &mut self.matches);
+        if self.matches.is_empty() {
+            return false;
+        }
+        let conns = &self.conns;
+        let takes = |slot: u32, place: u32| {
+            let conn = conns.get(slot as usize).and_then(Option::as_ref);
+            conn.is_some_and(|conn| conn.takes(place, from == Some(slot), &message.subject))
+        };
+        self.plan.fill(scope, &self.matches, &exchange.interest, &mut self.lot, &takes);
+        let mut plan = std::mem::take(&mut self.plan);
+        let mut heard = false;
+        for (slot, place) in &plan.clients {
+            heard |= self.deliver(now, from, *slot, *place, &message);
+        }
+        for share in plan.shares.drain(..) {
+            heard = true;
+            self.counts.routed.out_msgs += 1;
+            self.counts.routed.out_bytes += message.len() as u64;
+            let routed = routed(account, &message, share.plain, share.queues);
+            self.outputs.push_back(FrontOutput::ToNode { node: share.node, msg: NodeMsg::Message(routed) });
+        }
+        for service in &plan.services {
+            heard = true;
+            let client = from.and_then(|slot| self.conn(slot)).map(|conn| Arc::clone(&conn.facts));
+            let Message { subject, reply, headers, payload } = message.clone();
+            let service = *service;
+            self.outputs.push_back(FrontOutput::Service { service, account, subject, reply, headers, payload, client });
+        }
+        for group in &plan.streams {
+            heard = true;
+            let Message { subject, reply, headers, payload } = message.clone();
+            let group = *group;
+            self.outputs.push_back(FrontOutput::Ingest { group, account, subject, reply, headers, payload });
+        }
+        self.plan = plan;
+        heard
+    }
+
+    /// Queues a message for one subscription.
+    fn deliver(&mut self, now: Now, from: Option<u32>, slot: u32, place: u32, message: &Message) -> bool {
+        let pending_max = self.config.limits.pending_bytes_max;
+        let Some(conn) = self.conns.get_mut(slot as usize).and_then(Option::as_mut) else { return false };
+        if !conn.is_open() {
+            return false;
+        }
+        let Some(sub) = conn.subs.get_mut(place) else { return false };
+        sub.received += 1;
+        let over = sub.max.is_some_and(|max| sub.received >= max);
+        let headers = conn.connect.headers;
+        conn.out.message(&sub.sid, message, headers);
+        let bytes = if headers { message.len() } else { message.payload.len() } as u64;
+        conn.traffic.out_msgs += 1;
+        conn.traffic.out_bytes += bytes;
+        conn.pulse.last_wall_ns = now.wall_ns;
+        if let (Some(permit), Some(reply)) = (&conn.permit, &message.reply)
+            && permit.responses().is_some()
+            && !permit.may_publish(reply)
+        {
+            conn.replies.open(now, reply);
+        }
+        let pending = conn.out.pending() as u64;
+        let exchange = &mut self.exchanges[conn.account.0 as usize];
+        exchange.traffic.out_msgs += 1;
+        exchange.traffic.out_bytes += bytes;
+        self.mark(slot);
+        if over {
+            self.unsubscribe(slot, place);
+        }
+        if pending > pending_max {
+            self.cut_slow(now, slot);
+        } else if pending > pending_max / 4 * 3 {
+            self.stall(now, from);
+        }
+        true
+    }
+
+    fn cut_slow(&mut self, now: Now, slot: u32) {
+        let max = self.config.limits.pending_bytes_max;
+        self.counts.slow_pending += 1;
+        let Some(conn) = self.conn(slot) else { return };
+        let (label, account) = (conn.label.clone(), conn.account);
+        self.exchanges[account.0 as usize].slow_consumers += 1;
+        self.log(Level::Info, || format!("{label} - Slow Consumer Detected: MaxPending of {max} Exceeded"));
+        self.close(now, slot, CloseReason::SlowConsumerPending);
+    }
+
+    /// Holds a publisher back for a moment.
+    fn stall(&mut self, now: Now, publisher: Option<u32>) {
+        let Some(slot) = publisher else { return };
+        let Some(conn) = self.conn(slot) else { return };
+        if !conn.is_open() || conn.stalled_until.is_some() {
+            return;
+        }
+        conn.stalled_until = Some(now.us + STALL_US);
+        conn.stalls += 1;
+        self.counts.stalls += 1;
+        self.pause(slot);
+        self.rearm(slot);
+    }
+}
+
+fn routed(account: AccountId, message: &Message, plain: bool, queues: Vec<bytes::Bytes>) -> Routed {
+    let Message { subject, reply, headers, payload } = message.clone();
+    Routed { account, subject, reply, headers, payload, plain, queues }
+}
