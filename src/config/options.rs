@@ -466,7 +466,7 @@ pub struct JetStream {
     /// Messages and bytes that may wait for their write in one stream.
     pub buffered_msgs_max: u32,
     pub buffered_bytes_max: u64,
-    /// Waiting API requests before new ones are dropped, and the same for INFO requests.
+    /// Waiting API requests before new ones are dropped, and the same for INFO requests (as many unless set).
     pub request_queue_max: u32,
     pub info_queue_max: u32,
     pub limits: JetStreamLimits,
@@ -482,10 +482,10 @@ impl Default for JetStream {
             unique_tag: None,
             strict: true,
             catchup_bytes_max: 64 * 1024 * 1024,
-            buffered_msgs_max: 10_000,
+            buffered_msgs_max: 100_000,
             buffered_bytes_max: 128 * 1024 * 1024,
             request_queue_max: 10_000,
-            info_queue_max: 1_000_000,
+            info_queue_max: 10_000,
             limits: JetStreamLimits::default(),
         }
     }

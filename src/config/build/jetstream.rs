@@ -70,8 +70,10 @@ impl Draft {
     }
 
     fn jetstream_block(&mut self, map: &Map, report: &mut Report) {
+        let mut info_queue_set = false;
         for entry in map.entries() {
             let key = entry.key.to_lowercase();
+            info_queue_set |= key == "info_queue_limit";
             match key.as_str() {
                 "enabled" | "enable" => set(&mut self.jetstream_on, report.bool(entry)),
                 "store_dir" | "storedir" | "store" => self.store_dir(entry, report),
@@ -82,6 +84,9 @@ impl Draft {
                 _ if without_effect(&key, entry, report) => {}
                 _ => report.unknown(entry, KNOWN),
             }
+        }
+        if !info_queue_set {
+            self.jetstream.info_queue_max = self.jetstream.request_queue_max;
         }
     }
 }

@@ -248,6 +248,13 @@ fn wrong_types_and_values_say_where_and_what_was_expected() {
 }
 
 #[test]
+fn info_requests_queue_as_far_as_others_unless_it_is_said() {
+    let queues = |text: &str| config(text).jetstream.map(|js| (js.request_queue_max, js.info_queue_max));
+    assert_eq!(queues("jetstream {request_queue_limit: 5}"), Some((5, 5)));
+    assert_eq!(queues("jetstream {info_queue_limit: 7, request_queue_limit: 5}"), Some((5, 7)));
+}
+
+#[test]
 fn checks_across_blocks_use_the_words_of_the_peer() {
     for (text, error) in [
         ("jetstream: enabled\ncluster {name: x, port: -1}", "jetstream cluster requires `server_name` to be set"),
