@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use net::peer::lane::Lane;
-use net::peer::link::Hello;
+use net::peer::hello::Hello;
 
 use crate::cluster::table::{MetaEntry, Table};
 use crate::cluster::wire::{Lead, NodeMsg};
 use crate::config::Config;
+use crate::jetstream::Forgets;
 use crate::ids::{ConnId, CoreId, GroupId, Place, ServerId};
-use crate::system::page::{Page, PagePart};
+use crate::system::PagePart;
+use crate::system::page::Page;
 
 /// What happens to a shard.
 #[derive(Debug)]
@@ -71,6 +73,8 @@ pub enum Effect {
     HttpReply { conn: ConnId, status: u16, content_type: &'static str, body: Bytes },
     /// Keep a link to this route (host:port) standing: dial until it stands, redial when it breaks.
     Dial { route: String },
+    /// Dial a route that was learnt from a peer: until it stands, and not again once its server is gone for long.
+    DialOnce { route: String },
     /// Stop dialling a route.
     Undial { route: String },
     /// Send frames to a peer on a lane. A lane that is full drops the link, never the frames in between.
@@ -101,6 +105,18 @@ pub enum Level {
     Fatal,
 }
 
+impl From<crate::client::Level> for Level {
+    fn from(level: crate::client::Level) -> Level {
+        use crate::client::Level as Client;
+        match level {
+            Client::Debug => Level::Debug,
+            Client::Info => Level::Info,
+            Client::Warn => Level::Warn,
+            Client::Error => Level::Error,
+        }
+    }
+}
+
 /// What cores of one server tell each other.
 #[derive(Debug)]
 pub enum Mail {
@@ -111,10 +127,11 @@ pub enum Mail {
     /// A peer's link came or went (told by the core that owns it).
     PeerUp { peer: ServerId, hello: Box<Hello> },
     PeerGone { peer: ServerId },
+    PeerRtt { peer: ServerId, rtt_us: u64 },
     /// The meta group committed entries: every core applies them to its copy of the table.
     Table(Vec<(u64, MetaEntry)>),
     /// The table as a whole: at start, and when this server had fallen far behind.
-    TableRestored(Arc<Table>),
+    TableRestored(Arc<Table>, Forgets),
     /// A leader was announced, or gave up.
     Lead(Lead),
     Unlead { group: GroupId, term: u64 },

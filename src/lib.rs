@@ -16,3 +16,7 @@ pub mod logging;
 pub mod reply;
 pub mod route;
 pub mod stream;
+pub mod event;
+pub mod group;
+pub mod jetstream;
+pub mod system;

@@ -6,3 +6,5 @@ pub mod place;
 pub mod table;
 pub mod forming;
 pub mod interest;
+pub mod leads;
+pub mod view;

@@ -23,6 +23,8 @@ pub enum NodeMsg {
     Reply(Reply),
     /// Nobody listens on the subject of a [`Reply`] that asked to be told.
     Bounce { group: GroupId, token: u64 },
+    /// Does anybody listen on this subject? Answered by a `Bounce` if not.
+    Probe { account: AccountId, subject: Bytes, group: GroupId, token: u64 },
     /// The sender's server leads this group. Requests for it go there.
     Lead(Lead),
     /// The sender's server no longer leads this group in this term.

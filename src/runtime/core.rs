@@ -91,7 +91,8 @@ impl Core {
                 Effect::HttpReply { conn, status, content_type, body } => {
                     self.pages.reply(conn, status, content_type, body);
                 }
-                Effect::Dial { route } => self.links.dial(route),
+                Effect::Dial { route } => self.links.dial(route, true),
+                Effect::DialOnce { route } => self.links.dial(route, false),
                 Effect::Undial { route } => self.links.undial(&route),
                 Effect::PeerSend { peer, lane, frame } => self.links.send(peer, lane, frame),
                 Effect::PeerClose { peer, why } => self.links.close(peer, &why),

@@ -1,0 +1,159 @@
+//! Where an API request goes from the core where it entered: to the leader that answers it, or straight back.
+//!
+//! Leaders that were announced win over the table: an answer to a create travels behind the new leader's announcement,
+//! so whoever has the answer finds the stream, even while its own copy of the table is a moment behind.
+
+use bytes::Bytes;
+
+use super::call::{self, Call, Target};
+use super::errors::{self, ApiError};
+use super::render;
+use crate::account::Accounts;
+use crate::cluster::table::{StreamSlot, Table};
+use crate::cluster::view::View;
+use crate::cluster::wire::RequestKind;
+use crate::config::Config;
+use crate::ids::{AccountId, GroupId, ServerId};
+
+/// What to do with a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Entry {
+    To { group: GroupId, kind: RequestKind, server: ServerId },
+    Answer(Direct),
+    /// Not a subject of the API, or not for this domain.
+    Silent,
+}
+
+/// An answer without asking anybody.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Direct {
+    pub headers: Option<Bytes>,
+    pub payload: Bytes,
+}
+
+/// Decides. `table` is this core's copy, `None` on a server without JetStream.
+pub fn enter(
+    config: &Config,
+    accounts: &Accounts,
+    table: Option<&Table>,
+    view: &View,
+    account: AccountId,
+    subject: &[u8],
+) -> Entry {
+    let domain = config.jetstream.as_ref().and_then(|js| js.domain.as_deref());
+    let Some(rest) = std::str::from_utf8(subject).ok().and_then(|s| call::strip_prefix(s, domain)) else {
+        return Entry::Silent;
+    };
+    let Some(call) = Call::parse(rest) else { return Entry::Silent };
+    let is_system = accounts.is_system(account);
+    let enabled = accounts.get(account).is_some_and(|account| account.jetstream.is_some());
+    if !enabled && !(is_system && is_for_operators(call)) {
+        return refuse(call, &errors::NOT_ENABLED_FOR_ACCOUNT);
+    }
+    let name = accounts.name(account);
+    match call.target() {
+        Target::Here => match call {
+            Call::Unsupported { what } => refuse(call, &ApiError::not_supported(what)),
+            _ => Entry::Silent,
+        },
+        Target::Meta => to_leader(view, GroupId::META, RequestKind::Api, call),
+        Target::Stream { stream } => match find_stream(table, view, account, name, stream) {
+            Some(group) => to_leader(view, group, RequestKind::Api, call),
+            None => not_found(view, call, &errors::STREAM_NOT_FOUND),
+        },
+        Target::StreamOrReplica { stream } => to_stream_or_replica(table, view, account, name, stream, call),
+        Target::Consumer { stream, consumer } => to_consumer(table, view, (account, name), stream, consumer, call),
+    }
+}
+
+fn is_for_operators(call: Call) -> bool {
+    matches!(call, Call::MetaStepdown | Call::ServerRemove | Call::Unsupported { .. })
+}
+
+fn refuse(call: Call, error: &ApiError) -> Entry {
+    // Direct gets answer in headers; everything else in JSON.
+    if let Call::DirectGet { .. } = call {
+        let headers = render::status(error.code, &error.description);
+        return Entry::Answer(Direct { headers: Some(headers), payload: Bytes::new() });
+    }
+    Entry::Answer(Direct { headers: None, payload: render::error(call, error) })
+}
+
+/// Without a meta leader nobody can say that something does not exist.
+fn not_found(view: &View, call: Call, error: &ApiError) -> Entry {
+    match view.leads.leader(GroupId::META) {
+        Some(_) => refuse(call, error),
+        None => refuse(call, &errors::CLUSTER_NOT_AVAIL),
+    }
+}
+
+fn to_leader(view: &View, group: GroupId, kind: RequestKind, call: Call) -> Entry {
+    match view.leads.leader(group) {
+        Some(server) => Entry::To { group, kind, server },
+        None => refuse(call, &errors::CLUSTER_NOT_AVAIL),
+    }
+}
+
+fn find_stream(table: Option<&Table>, view: &View, account: AccountId, name: &str, stream: &str) -> Option<GroupId> {
+    let led = view.leads.stream(account, stream).map(|lead| lead.group);
+    led.or_else(|| Some(table?.stream(name, stream)?.group()))
+}
+
+/// Reads that any replica can serve go to the leader if there is one, else to this server's replica, else to any.
+fn to_stream_or_replica(
+    table: Option<&Table>,
+    view: &View,
+    account: AccountId,
+    name: &str,
+    stream: &str,
+    call: Call,
+) -> Entry {
+    let Some(group) = find_stream(table, view, account, name, stream) else {
+        if let Call::DirectGet { .. } = call {
+            return Entry::Silent;
+        }
+        return not_found(view, call, &errors::STREAM_NOT_FOUND);
+    };
+    if let Some(server) = view.leads.leader(group) {
+        return Entry::To { group, kind: RequestKind::Api, server };
+    }
+    let replica = table.and_then(|table| table.stream(name, stream)).and_then(|slot| a_replica(view, slot));
+    match replica {
+        Some(server) => Entry::To { group, kind: RequestKind::Read, server },
+        None => refuse(call, &errors::CLUSTER_NOT_AVAIL),
+    }
+}
+
+fn a_replica(view: &View, slot: &StreamSlot) -> Option<ServerId> {
+    if slot.has_peer(view.me.server) {
+        return Some(view.me.server);
+    }
+    slot.peers.iter().map(|peer| ServerId(*peer)).find(|peer| view.online(*peer))
+}
+
+fn to_consumer(
+    table: Option<&Table>,
+    view: &View,
+    (account, name): (AccountId, &str),
+    stream: &str,
+    consumer: &str,
+    call: Call,
+) -> Entry {
+    if let Some(lead) = view.leads.consumer(account, stream, consumer) {
+        return Entry::To { group: lead.group, kind: RequestKind::Api, server: lead.server };
+    }
+    let known = table.is_some_and(|table| table.consumer(name, stream, consumer).is_some());
+    if known {
+        // A pull finds no responders; everything else is told that the cluster is not available.
+        return if let Call::ConsumerNext { .. } = call { no_responders() } else { refuse(call, &errors::CLUSTER_NOT_AVAIL) };
+    }
+    match (find_stream(table, view, account, name, stream), call) {
+        (_, Call::ConsumerNext { .. }) => no_responders(),
+        (Some(_), _) => not_found(view, call, &errors::CONSUMER_NOT_FOUND),
+        (None, _) => not_found(view, call, &errors::STREAM_NOT_FOUND),
+    }
+}
+
+fn no_responders() -> Entry {
+    Entry::Answer(Direct { headers: Some(Bytes::from_static(b"NATS/1.0 503\r\n\r\n")), payload: Bytes::new() })
+}

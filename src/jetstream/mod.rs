@@ -1,0 +1,279 @@
+//! JetStream on one core: the raft groups that live here and the machines that they feed.
+//!
+//! ```text
+//!  requests ──► machine (ingest, pull, ack) ──► Groups::propose ──► … disk, peers … ──► Committed ──► machine ──► replies
+//!                     ▲                                                                        │
+//!                     └────────────── table (what should be here) ◄── meta group ◄─────────────┘
+//! ```
+//!
+//! It carries values between parts that do not know each other and decides nothing that they could. Each core holds a
+//! copy of the table; core 0 also hosts the meta group and hands its committed entries to the others.
+
+mod backend;
+mod fetch;
+mod gather;
+mod hosted;
+mod links;
+mod meta;
+mod outputs;
+mod requests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::account::Accounts;
+use crate::api::facts::Facts;
+use crate::cluster::table::{MetaEntry, ServerFacts, Table};
+use crate::cluster::view::View;
+use crate::cluster::wire::{Lead, NodeMsg};
+use crate::config::Config;
+use crate::event::Level;
+use crate::group::{GroupRole, GroupStatus, Groups, GroupsOptions};
+use crate::ids::{AccountId, CoreId, GroupId, Now, Place};
+use crate::reply::Reply;
+
+use fetch::Fetches;
+use gather::Gathers;
+pub use hosted::{HostedConsumer, HostedStream};
+pub use meta::Forgets;
+use meta::Meta;
+
+/// What JetStream wants of the shard.
+#[derive(Debug)]
+pub enum JsOutput {
+    /// A service's answer for a core, of this server or another.
+    Reply(Reply),
+    Send {
+        to: Place,
+        msg: NodeMsg,
+    },
+    /// This core leads a group now; everybody must hear of it.
+    Lead(Lead),
+    Unlead {
+        group: GroupId,
+        term: u64,
+    },
+    /// Committed meta entries for the copies of the other cores.
+    Table(Vec<(u64, MetaEntry)>),
+    TableRestored(Arc<Table>, Forgets),
+    Formed {
+        cluster_id: String,
+    },
+    Disk(storage::DiskOp),
+    /// Recovered: this core serves.
+    Ready,
+    /// A message of JetStream's own on a subject of an account (advisories).
+    Publish {
+        account: AccountId,
+        subject: Bytes,
+        payload: Bytes,
+    },
+    Log {
+        level: Level,
+        text: String,
+    },
+    Broken {
+        why: String,
+    },
+}
+
+/// What JetStream needs to know at start.
+pub struct JsOptions {
+    pub me: Place,
+    pub config: Arc<Config>,
+    pub accounts: Accounts,
+    pub server_name: String,
+    /// `None`: this server runs alone.
+    pub cluster: Option<String>,
+    pub facts: ServerFacts,
+    pub groups: GroupsOptions,
+    /// The id in the store's identity; `None`: it belongs to no cluster yet.
+    pub cluster_id: Option<String>,
+    /// Becomes the id of the cluster if this server begins one.
+    pub fresh_cluster_id: String,
+}
+
+pub struct JetStream {
+    me: Place,
+    config: Arc<Config>,
+    accounts: Accounts,
+    server_name: String,
+    cluster: Option<String>,
+    groups: Groups,
+    /// Groups are opened once the log is read and the table is there.
+    recovered: bool,
+    table: Table,
+    table_ready: bool,
+    /// Core 0 only.
+    meta: Option<Meta>,
+    streams: BTreeMap<GroupId, HostedStream>,
+    consumers: BTreeMap<GroupId, HostedConsumer>,
+    /// Streams and consumers that have something to do at the end of the turn.
+    busy_streams: BTreeSet<GroupId>,
+    busy_consumers: BTreeSet<GroupId>,
+    fetches: Fetches,
+    gathers: Gathers,
+    /// API requests: in all, with an error; for the pages.
+    pub api_total: u64,
+    pub api_errors: u64,
+    stopping: bool,
+    /// Requests of this core itself, for the leaders of other groups.
+    asks: VecDeque<NodeMsg>,
+    /// Which groups may have had an earlier life that this server has forgotten.
+    forgets: Forgets,
+    cores: CoreId,
+    out: VecDeque<JsOutput>,
+}
+
+impl JetStream {
+    pub fn new(options: JsOptions) -> JetStream {
+        let meta = (options.me.core == 0).then(|| Meta::new(&options));
+        let options_cores = options.groups.cores;
+        JetStream {
+            me: options.me,
+            groups: Groups::new(options.groups),
+            config: options.config,
+            accounts: options.accounts,
+            server_name: options.server_name,
+            cluster: options.cluster,
+            recovered: false,
+            table: Table::default(),
+            table_ready: false,
+            meta,
+            streams: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            busy_streams: BTreeSet::new(),
+            busy_consumers: BTreeSet::new(),
+            fetches: Fetches::default(),
+            gathers: Gathers::default(),
+            api_total: 0,
+            api_errors: 0,
+            stopping: false,
+            asks: VecDeque::new(),
+            forgets: Forgets::default(),
+            cores: options_cores,
+            out: VecDeque::new(),
+        }
+    }
+
+    pub fn on_disk(&mut self, now: Now, done: storage::DiskDone) {
+        self.groups.on_disk(now, done);
+    }
+
+    /// A message of another node for the groups of this core.
+    pub fn on_node(&mut self, now: Now, view: &View, from: Place, msg: NodeMsg) {
+        match msg {
+            NodeMsg::Raft { group, message, bodies } => {
+                if group == GroupId::META {
+                    self.meet_meta(now, &message);
+                }
+                self.groups.on_raft(now, from.server, group, message, bodies);
+            }
+            NodeMsg::Catchup { group, epoch, step } => self.groups.on_catchup(now, from.server, group, epoch, step),
+            NodeMsg::Heartbeat(heartbeat) => self.groups.on_heartbeat(now, from, heartbeat),
+            NodeMsg::HeartbeatList { leads } => self.groups.on_heartbeat_list(now, from, leads),
+            NodeMsg::Form(step) => self.on_form(now, from.server, step),
+            NodeMsg::Request(request) => self.on_request(now, view, request),
+            NodeMsg::Bounce { group, token } => self.on_bounce(now, group, token),
+            other => debug_assert!(false, "not for JetStream: {other:?}"),
+        }
+    }
+
+    /// The end of a batch of events: machines hand on what they gathered, groups make it durable and send it, and what
+    /// that decides goes back to the machines, until nothing moves.
+    pub fn turn(&mut self, now: Now, view: &View) {
+        loop {
+            self.turn_streams(now, view);
+            self.turn_consumers(now, view);
+            self.groups.turn(now);
+            let mut moved = false;
+            while let Some(output) = self.groups.poll_output() {
+                moved = true;
+                self.on_group(now, view, output);
+            }
+            if !moved && self.busy_streams.is_empty() && self.busy_consumers.is_empty() {
+                break;
+            }
+        }
+        while let Some(op) = self.groups.poll_disk() {
+            self.out.push_back(JsOutput::Disk(op));
+        }
+    }
+
+    pub fn wakeup(&mut self, now: Now, view: &View) {
+        self.groups.wakeup(now);
+        self.wake_streams(now);
+        self.wake_consumers(now);
+        self.wake_gathers(now, view);
+        self.wake_meta(now, view);
+    }
+
+    /// Microseconds of [`Now::us`]; ask again after each turn.
+    pub fn next_wakeup(&self, now: Now) -> Option<u64> {
+        let streams = self.streams.values().filter_map(|hosted| hosted.wakeup_us);
+        let consumers = self.consumers.values().filter_map(|hosted| hosted.wakeup_us);
+        let meta = self.meta.as_ref().and_then(|meta| meta.next_wakeup(now));
+        streams.chain(consumers).chain(self.groups.next_wakeup()).chain(self.gathers.next_wakeup()).chain(meta).min()
+    }
+
+    pub fn poll_output(&mut self) -> Option<JsOutput> {
+        self.out.pop_front()
+    }
+
+    /// Every leadership goes to somebody else: the first step of a clean stop and of lame duck mode.
+    pub fn hand_over(&mut self, now: Now) {
+        self.stopping = true;
+        self.groups.transfer_all(now);
+    }
+
+    /// Still leads a group that has other members.
+    pub fn leads_others(&self) -> bool {
+        let hosted = self.streams.keys().chain(self.consumers.keys()).copied().chain([GroupId::META]);
+        hosted.filter_map(|group| self.groups.status(group)).any(|s| s.role == GroupRole::Leader && s.voters.len() > 1)
+    }
+
+    pub fn reload(&mut self, config: Arc<Config>, accounts: Accounts) {
+        self.config = config;
+        self.accounts = accounts;
+    }
+
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
+        self.groups.status(group)
+    }
+
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    pub fn streams(&self) -> &BTreeMap<GroupId, HostedStream> {
+        &self.streams
+    }
+
+    pub fn consumers(&self) -> &BTreeMap<GroupId, HostedConsumer> {
+        &self.consumers
+    }
+
+    /// What API handlers may look at.
+    fn facts<'a>(&'a self, now: Now, view: &'a View, account: AccountId) -> Option<Facts<'a>> {
+        Some(Facts {
+            now,
+            account: self.accounts.get(account)?,
+            is_system: self.accounts.is_system(account),
+            config: &self.config,
+            server_name: &self.server_name,
+            cluster: self.cluster.as_deref(),
+            table: &self.table,
+            view,
+        })
+    }
+
+    fn log(&mut self, level: Level, text: String) {
+        self.out.push_back(JsOutput::Log { level, text });
+    }
+}

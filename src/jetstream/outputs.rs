@@ -1,0 +1,185 @@
+//! From what the groups say to the machine that it concerns.
+
+use bytes::Bytes;
+
+use super::{JetStream, JsOutput};
+use crate::cluster::view::View;
+use crate::event::Level;
+use crate::group::{GroupOutput, LogLevel};
+use crate::ids::{GroupId, Now};
+
+impl JetStream {
+    pub(super) fn on_group(&mut self, now: Now, view: &View, output: GroupOutput) {
+        match output {
+            GroupOutput::Recovered(found) => self.on_recovered(now, view, &found),
+            GroupOutput::Restore { group, checkpoint } => self.on_restore(group, checkpoint),
+            GroupOutput::RestoreEntry { group, index, body } => self.on_restore_entry(group, index, &body),
+            GroupOutput::Restored { group, committed } => self.on_restored(now, view, group, committed),
+            GroupOutput::Install { group, checkpoint, .. } => self.on_install(group, &checkpoint),
+            GroupOutput::Appended { group, index, body } => self.on_appended(group, index, &body),
+            GroupOutput::Truncated { group, from } => self.on_truncated(group, from),
+            GroupOutput::Committed { group, upto } => self.on_committed(now, view, group, upto),
+            GroupOutput::Role { group, leading, term, .. } => self.on_role(now, view, group, leading, term),
+            GroupOutput::Members { group, voters, learners } => self.on_members(now, view, group, &voters, &learners),
+            GroupOutput::Read { token, result, .. } => self.on_read(now, view, token, result),
+            GroupOutput::WantCheckpoint { group } => self.on_want_checkpoint(now, group),
+            GroupOutput::Send { to, msg } => self.out.push_back(JsOutput::Send { to, msg }),
+            GroupOutput::SpaceLow => self.log(
+                Level::Warn,
+                "the store is full: publishes are refused until space comes back (limits, deletes, a larger disk)".into(),
+            ),
+            GroupOutput::SpaceBack => self.log(Level::Info, "the store has space again".into()),
+            GroupOutput::Broken { why } => self.out.push_back(JsOutput::Broken { why }),
+            GroupOutput::Log { level, text } => self.log(level_of(level), text),
+        }
+    }
+
+    fn on_restore(&mut self, group: GroupId, checkpoint: Option<Bytes>) {
+        let Some(state) = checkpoint else { return };
+        let done = if group == GroupId::META {
+            self.restore_meta(&state)
+        } else if let Some(hosted) = self.streams.get_mut(&group) {
+            hosted.stream.restore(&state).map_err(|e| format!("{e:?}"))
+        } else if let Some(hosted) = self.consumers.get_mut(&group) {
+            hosted.consumer.restore(&state).map_err(|e| format!("{e:?}"))
+        } else {
+            Ok(())
+        };
+        self.must(group, done);
+    }
+
+    fn on_restore_entry(&mut self, group: GroupId, index: u64, body: &Bytes) {
+        let done = if group == GroupId::META {
+            self.pend_meta(index, body)
+        } else if let Some(hosted) = self.streams.get_mut(&group) {
+            hosted.stream.recover_entry(index, body).map_err(|e| format!("{e:?}"))
+        } else if let Some(hosted) = self.consumers.get_mut(&group) {
+            hosted.restoring.insert(index, body.clone());
+            Ok(())
+        } else {
+            Ok(())
+        };
+        self.must(group, done);
+    }
+
+    fn on_restored(&mut self, now: Now, view: &View, group: GroupId, committed: u64) {
+        if group == GroupId::META {
+            self.meta_restored(now, view, committed);
+        } else if let Some(hosted) = self.streams.get_mut(&group) {
+            let done = hosted.stream.recovered(now, committed).map_err(|e| format!("{e:?}"));
+            hosted.restored = true;
+            hosted.created |= hosted.stream.applied() > 0;
+            let applied = hosted.stream.applied();
+            self.must(group, done);
+            self.groups.applied(now, group, applied);
+            self.drain_stream(now, view, group);
+        } else if let Some(hosted) = self.consumers.get_mut(&group) {
+            let entries = std::mem::take(&mut hosted.restoring);
+            let logged: Result<(), _> = entries.iter().try_for_each(|(index, body)| hosted.consumer.appended(*index, body));
+            let done = logged.map_err(|e| format!("{e:?}"));
+            hosted.consumer.apply(now, committed);
+            hosted.restored = true;
+            let applied = hosted.consumer.applied();
+            self.must(group, done);
+            self.groups.applied(now, group, applied);
+            self.busy_consumers.insert(group);
+        }
+    }
+
+    fn on_install(&mut self, group: GroupId, state: &Bytes) {
+        let done = if group == GroupId::META {
+            self.restore_meta(state)
+        } else if let Some(hosted) = self.streams.get_mut(&group) {
+            hosted.stream.install(state).map_err(|e| format!("{e:?}"))
+        } else if let Some(hosted) = self.consumers.get_mut(&group) {
+            hosted.consumer.restore(state).map_err(|e| format!("{e:?}"))
+        } else {
+            Ok(())
+        };
+        self.must(group, done);
+    }
+
+    fn on_appended(&mut self, group: GroupId, index: u64, body: &Bytes) {
+        let done = if group == GroupId::META {
+            self.pend_meta(index, body)
+        } else if let Some(hosted) = self.streams.get_mut(&group) {
+            hosted.stream.appended(index, body).map_err(|e| format!("{e:?}"))
+        } else if let Some(hosted) = self.consumers.get_mut(&group) {
+            hosted.consumer.appended(index, body).map_err(|e| format!("{e:?}"))
+        } else {
+            Ok(())
+        };
+        self.must(group, done);
+    }
+
+    fn on_truncated(&mut self, group: GroupId, from: u64) {
+        if group == GroupId::META {
+            self.unpend_meta(from);
+        } else if let Some(hosted) = self.streams.get_mut(&group) {
+            hosted.stream.truncated(from);
+        } else if let Some(hosted) = self.consumers.get_mut(&group) {
+            hosted.consumer.truncated(from);
+        }
+    }
+
+    fn on_committed(&mut self, now: Now, view: &View, group: GroupId, upto: u64) {
+        if group == GroupId::META {
+            self.apply_meta(now, view, upto);
+        } else if let Some(hosted) = self.streams.get_mut(&group) {
+            hosted.stream.apply(now, upto);
+            self.drain_stream(now, view, group);
+        } else if let Some(hosted) = self.consumers.get_mut(&group) {
+            hosted.consumer.apply(now, upto);
+            self.busy_consumers.insert(group);
+        }
+        self.groups.applied(now, group, upto);
+    }
+
+    fn on_role(&mut self, now: Now, view: &View, group: GroupId, leading: bool, term: u64) {
+        if group == GroupId::META {
+            self.meta_role(now, view, leading, term);
+        } else if self.streams.contains_key(&group) {
+            self.stream_role(now, group, leading, term);
+        } else if self.consumers.contains_key(&group) {
+            self.consumer_role(now, view, group, leading, term);
+        }
+    }
+
+    fn on_want_checkpoint(&mut self, now: Now, group: GroupId) {
+        let state = if group == GroupId::META {
+            Some((self.table.applied, self.table.checkpoint()))
+        } else if let Some(hosted) = self.streams.get_mut(&group) {
+            let applied = hosted.stream.applied();
+            let state = hosted.stream.checkpoint();
+            hosted.stream.checkpointed(applied);
+            Some((applied, state))
+        } else {
+            self.consumers.get_mut(&group).map(|hosted| {
+                let (applied, state) = (hosted.consumer.applied(), hosted.consumer.checkpoint());
+                hosted.consumer.checkpointed(applied);
+                (applied, state)
+            })
+        };
+        if let Some((applied, state)) = state {
+            self.groups.checkpoint(now, group, applied, state);
+        }
+    }
+
+    /// A body that passed its checksums and its quorum must make sense: if not, this build and the log disagree, and
+    /// going on would make this replica differ from the others in silence.
+    fn must(&mut self, group: GroupId, done: Result<(), String>) {
+        if let Err(why) = done {
+            let why = format!("the log of group {} cannot be understood by this version: {why}", group.0);
+            self.out.push_back(JsOutput::Broken { why });
+        }
+    }
+}
+
+fn level_of(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Info => Level::Info,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Error => Level::Error,
+    }
+}

@@ -1,0 +1,305 @@
+//! Requests that reached the core of their group: publishes, acks and API calls, each handed to its machine; and the
+//! machines' work at the end of a turn.
+
+use bytes::Bytes;
+
+use super::fetch::Parcel;
+use super::hosted::call_of;
+use super::{JetStream, JsOutput};
+use crate::api;
+use crate::api::call::Call;
+use crate::api::errors::{self, ApiError};
+use crate::api::verdict::{ConsumerVerdict, MetaVerdict, StreamVerdict};
+use crate::cluster::table::Asked;
+use crate::cluster::view::View;
+use crate::cluster::wire::{NodeMsg, Request, RequestKind};
+use crate::consumer::{ConsumerOutput, Delivery};
+use crate::group::ProposeRefused;
+use crate::ids::{GroupId, Now, ServerId};
+use crate::limits::FORWARD_HOPS_MAX;
+use crate::reply::Reply;
+use crate::stream::{Answer, Publish};
+
+impl JetStream {
+    pub fn on_request(&mut self, now: Now, view: &View, request: Request) {
+        match request.kind {
+            RequestKind::Ingest => self.on_ingest(now, view, request),
+            RequestKind::Ack => self.on_ack(now, view, request),
+            RequestKind::Api | RequestKind::Read => self.on_api(now, view, request),
+        }
+    }
+
+    /// Requests that this core itself has for the leaders of groups elsewhere.
+    pub fn poll_ask(&mut self) -> Option<NodeMsg> {
+        self.asks.pop_front()
+    }
+
+    pub(super) fn on_bounce(&mut self, now: Now, group: GroupId, token: u64) {
+        if let Some(hosted) = self.consumers.get_mut(&group) {
+            hosted.consumer.bounced(now, token);
+            self.busy_consumers.insert(group);
+        }
+    }
+
+    fn on_ingest(&mut self, now: Now, view: &View, request: Request) {
+        let Some(hosted) = self.streams.get_mut(&request.group).filter(|hosted| hosted.leading) else {
+            return self.forward(view, request);
+        };
+        let Request { group, origin, subject, reply, headers, payload, .. } = request;
+        if let Some(reply) = hosted.stream.ingest(now, Publish { origin, subject, reply, headers, payload }) {
+            self.out.push_back(JsOutput::Reply(reply));
+        }
+        self.busy_streams.insert(group);
+    }
+
+    fn on_ack(&mut self, now: Now, view: &View, request: Request) {
+        let Some(hosted) = self.consumers.get_mut(&request.group).filter(|hosted| hosted.leading) else {
+            return self.forward(view, request);
+        };
+        let answer = request.reply.map(|reply| (request.origin, reply));
+        hosted.consumer.on_ack(now, &request.subject, &request.payload, answer);
+        self.busy_consumers.insert(request.group);
+    }
+
+    /// The sender believed that this server leads the group: perhaps another one does by now.
+    fn forward(&mut self, view: &View, mut request: Request) {
+        request.hops += 1;
+        let leader = view.leads.leader(request.group);
+        if request.hops <= FORWARD_HOPS_MAX && leader.is_some_and(|leader| leader != self.me.server) {
+            self.asks.push_back(NodeMsg::Request(request));
+        } else if matches!(request.kind, RequestKind::Api | RequestKind::Read) {
+            self.refuse(&request, &errors::CLUSTER_NOT_AVAIL);
+        }
+    }
+
+    fn refuse(&mut self, request: &Request, error: &ApiError) {
+        self.api_errors += 1;
+        let domain = self.config.jetstream.as_ref().and_then(|js| js.domain.as_deref());
+        let Some(call) = call_of(&request.subject, domain) else { return };
+        if let Some(answer) = answer_of(request) {
+            self.answer(&answer, None, api::render::error(call, error));
+        }
+    }
+
+    fn on_api(&mut self, now: Now, view: &View, request: Request) {
+        self.api_total += 1;
+        let domain = self.config.jetstream.as_ref().and_then(|js| js.domain.clone());
+        let subject = request.subject.clone();
+        let Some(call) = call_of(&subject, domain.as_deref()) else { return };
+        let leads = |hosted: bool| hosted || request.kind == RequestKind::Read;
+        if request.group == GroupId::META {
+            if self.leads_meta() { self.on_meta_call(now, view, call, &request) } else { self.forward(view, request) }
+        } else if self.streams.get(&request.group).is_some_and(|s| s.restored && leads(s.leading)) {
+            self.on_stream_call(now, view, call, &request);
+        } else if self.consumers.get(&request.group).is_some_and(|c| c.restored && c.leading) {
+            self.on_consumer_call(now, view, call, &request);
+        } else {
+            self.forward(view, request);
+        }
+    }
+
+    fn on_meta_call(&mut self, now: Now, view: &View, call: Call, request: &Request) {
+        let Some(facts) = self.facts(now, view, request.account) else { return };
+        let asked = request.reply.as_ref().map(|reply| Asked {
+            server: request.origin.server.0,
+            core: request.origin.core,
+            subject: String::from_utf8_lossy(reply).into_owned(),
+        });
+        let verdict = api::meta::decide(&facts, call, asked, request.headers.as_deref(), &request.payload);
+        match verdict {
+            MetaVerdict::Answer(payload) => self.answer_request(request, None, payload),
+            MetaVerdict::Propose(entries) => {
+                if !entries.iter().all(|entry| self.propose_meta(now, entry)) {
+                    self.refuse(request, &errors::CLUSTER_NOT_AVAIL);
+                }
+            }
+            MetaVerdict::Forward(group) => {
+                let request = Request { group, hops: 0, ..request.clone() };
+                self.asks.push_back(NodeMsg::Request(request));
+            }
+            MetaVerdict::Gather(gather) => {
+                let Some(answer) = answer_of(request) else { return };
+                if !self.gather(now, view, gather, request.account, answer) {
+                    self.refuse(request, &errors::CLUSTER_NOT_AVAIL);
+                }
+            }
+            MetaVerdict::Stepdown { to, answer } => {
+                self.answer_request(request, None, answer);
+                self.groups.transfer(now, GroupId::META, to);
+            }
+        }
+    }
+
+    fn on_stream_call(&mut self, now: Now, view: &View, call: Call, request: &Request) {
+        let Some(status) = self.groups.status(request.group) else { return };
+        let Some(mut hosted) = self.streams.remove(&request.group) else { return };
+        let verdict = self.facts(now, view, request.account).map(|facts| {
+            api::stream::decide(&facts, &mut hosted.stream, &status, call, answer_of(request), &request.payload)
+        });
+        self.streams.insert(request.group, hosted);
+        match verdict {
+            None => {}
+            Some(StreamVerdict::Answer(payload)) => self.answer_request(request, None, payload),
+            Some(StreamVerdict::Status { headers }) => self.answer_request(request, Some(headers), Bytes::new()),
+            Some(StreamVerdict::Proposed) => {
+                self.busy_streams.insert(request.group);
+            }
+            Some(StreamVerdict::Read(read)) => {
+                if let Some(answer) = answer_of(request) {
+                    self.read_for(now, view, request.group, read, answer);
+                }
+            }
+            Some(StreamVerdict::Stepdown { to, answer }) => self.step_down(now, request, to, answer),
+        }
+    }
+
+    fn on_consumer_call(&mut self, now: Now, view: &View, call: Call, request: &Request) {
+        let Some(status) = self.groups.status(request.group) else { return };
+        let Some(mut hosted) = self.consumers.remove(&request.group) else { return };
+        let stream = self.streams.get(&hosted.stream);
+        let verdict = self.facts(now, view, request.account).zip(stream).map(|(facts, stream)| {
+            let (origin, reply) = (request.origin, request.reply.clone());
+            let consumer = &mut hosted.consumer;
+            api::consumer::decide(&facts, consumer, &stream.stream, &status, call, origin, reply, &request.payload)
+        });
+        self.consumers.insert(request.group, hosted);
+        self.busy_consumers.insert(request.group);
+        match verdict {
+            None | Some(ConsumerVerdict::Taken) => {}
+            Some(ConsumerVerdict::Answer(payload)) => self.answer_request(request, None, payload),
+            Some(ConsumerVerdict::Status { headers }) => self.answer_request(request, Some(headers), Bytes::new()),
+            Some(ConsumerVerdict::Stepdown { to, answer }) => self.step_down(now, request, to, answer),
+        }
+    }
+
+    fn step_down(&mut self, now: Now, request: &Request, to: Option<ServerId>, answer: Bytes) {
+        self.answer_request(request, None, answer);
+        self.groups.transfer(now, request.group, to);
+    }
+
+    fn answer_request(&mut self, request: &Request, headers: Option<Bytes>, payload: Bytes) {
+        if let Some(answer) = answer_of(request) {
+            self.answer(&answer, headers, payload);
+        }
+    }
+
+    /// Streams propose what they gathered in this turn.
+    pub(super) fn turn_streams(&mut self, now: Now, view: &View) {
+        for group in std::mem::take(&mut self.busy_streams) {
+            let Some(hosted) = self.streams.get_mut(&group) else { continue };
+            if hosted.leading {
+                for body in hosted.stream.take_entries(now) {
+                    if let Err(refused) = self.groups.propose(now, group, body) {
+                        hosted.stream.refuse_taken(&refusal(refused));
+                        break;
+                    }
+                }
+            }
+            self.drain_stream(now, view, group);
+        }
+    }
+
+    pub(super) fn turn_consumers(&mut self, now: Now, view: &View) {
+        for group in std::mem::take(&mut self.busy_consumers) {
+            let Some(hosted) = self.consumers.get_mut(&group) else { continue };
+            if let Some(stream) = self.streams.get(&hosted.stream)
+                && hosted.restored
+            {
+                hosted.consumer.turn(now, &stream.stream);
+            }
+            self.drain_consumer(now, view, group);
+        }
+    }
+
+    pub(super) fn drain_consumer(&mut self, now: Now, view: &View, group: GroupId) {
+        while let Some(hosted) = self.consumers.get_mut(&group) {
+            let Some(output) = hosted.consumer.poll_output() else { break };
+            let account = hosted.consumer.identity().account;
+            match output {
+                ConsumerOutput::Deliver(delivery) => {
+                    let stream = hosted.stream;
+                    let parcel = parcel_of(group, stream, account, delivery);
+                    hosted.parcels.push_back(parcel);
+                }
+                ConsumerOutput::Reply(reply) => hosted.parcels.push_back(Parcel::Ready(reply)),
+                ConsumerOutput::Propose(body) => hosted.unproposed.push_back(body),
+                ConsumerOutput::Advisory(advisory) => {
+                    let (subject, payload) = (advisory.subject.into(), advisory.json.into());
+                    self.out.push_back(JsOutput::Publish { account, subject, payload });
+                }
+                ConsumerOutput::Probe { to, inbox, token } => {
+                    self.out.push_back(JsOutput::Send { to, msg: NodeMsg::Probe { account, subject: inbox, group, token } });
+                }
+                ConsumerOutput::Expired => self.ask_to_drop(group),
+                ConsumerOutput::Released { below_index } => self.groups.release(group, below_index),
+            }
+        }
+        self.propose_consumer(now, group);
+        self.pump_parcels(now, group);
+        if let Some(hosted) = self.consumers.get_mut(&group) {
+            hosted.wakeup_us = hosted.consumer.next_wakeup();
+            if !hosted.unproposed.is_empty() {
+                let soon = now.us + RETRY_US;
+                hosted.wakeup_us = Some(hosted.wakeup_us.map_or(soon, |at| at.min(soon)));
+            }
+        }
+        let _ = view;
+    }
+
+    /// State changes go into the log in the order in which they were decided; what the group cannot take now waits.
+    fn propose_consumer(&mut self, now: Now, group: GroupId) {
+        let Some(hosted) = self.consumers.get_mut(&group) else { return };
+        while let Some(body) = hosted.unproposed.front() {
+            match self.groups.propose(now, group, body.clone()) {
+                Ok(_) => {
+                    hosted.unproposed.pop_front();
+                }
+                Err(ProposeRefused::Busy | ProposeRefused::Full) => return,
+                Err(_) => {
+                    hosted.unproposed.clear();
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn wake_streams(&mut self, now: Now) {
+        let due = self.streams.iter().filter(|(_, hosted)| hosted.wakeup_us.is_some_and(|at| at <= now.us));
+        self.busy_streams.extend(due.map(|(group, _)| *group));
+    }
+
+    pub(super) fn wake_consumers(&mut self, now: Now) {
+        let due = self.consumers.iter().filter(|(_, hosted)| hosted.wakeup_us.is_some_and(|at| at <= now.us));
+        self.busy_consumers.extend(due.map(|(group, _)| *group));
+    }
+}
+
+/// How soon a consumer tries again to log what its busy group refused.
+const RETRY_US: u64 = 5_000;
+
+fn answer_of(request: &Request) -> Option<Answer> {
+    let subject = request.reply.clone()?;
+    Some(Answer { to: request.origin, account: request.account, subject })
+}
+
+fn parcel_of(group: GroupId, stream: GroupId, account: crate::ids::AccountId, delivery: Delivery) -> Parcel {
+    let Delivery { to, inbox, seq, ack_subject, token, headers_only } = delivery;
+    let reply = Reply {
+        to,
+        account,
+        subject: inbox,
+        reply: Some(ack_subject),
+        headers: None,
+        payload: Bytes::new(),
+        bounce: Some((group, token)),
+    };
+    Parcel::Delivery { reply, stream, seq, headers_only, token: None }
+}
+
+/// What a publisher hears when its message cannot be proposed.
+fn refusal(refused: ProposeRefused) -> ApiError {
+    match refused {
+        ProposeRefused::Full | ProposeRefused::TooLarge => errors::INSUFFICIENT_RESOURCES,
+        _ => errors::CLUSTER_NOT_AVAIL,
+    }
+}
