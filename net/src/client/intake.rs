@@ -9,7 +9,7 @@
 
 use super::op::Op;
 use super::parse::{ParseError, Parser, Step};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 
 /// Reserved ahead for an announced payload. More grows as bytes really arrive, so that a client which announces a
@@ -56,7 +56,7 @@ impl Intake {
             }
             match self.parser.parse(&self.front)? {
                 Step::Op { op, consumed } => {
-                    let _ = self.front.split_to(consumed);
+                    self.front.advance(consumed);
                     return Ok(Some(op));
                 }
                 Step::NeedMore { at_least } => self.set_aside(at_least),

@@ -321,12 +321,12 @@ impl Parser {
         if with_headers && !self.headers {
             return Err(ParseError::HeadersNotSupported);
         }
-        if input[line.clone()].iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
-            return Err(verb.malformed("line break in an argument"));
-        }
         let with_sid = usize::from(matches!(verb, Verb::Msg | Verb::Hmsg));
         let fixed = 2 + with_sid + usize::from(with_headers);
         let args = Args::split(input, line);
+        if args.line_break {
+            return Err(verb.malformed("line break in an argument"));
+        }
         if args.count != fixed && args.count != fixed + 1 {
             return Err(verb.malformed("wrong number of arguments"));
         }
@@ -396,21 +396,23 @@ struct Args {
     ranges: [(usize, usize); ARGS_MAX],
     /// May exceed `ARGS_MAX`: then there are too many for any verb, and only the first ones are kept.
     count: usize,
+    /// A carriage return or newline stood among them.
+    line_break: bool,
 }
 
 impl Args {
     fn split(input: &[u8], line: Range<usize>) -> Args {
-        let mut args = Args { ranges: [(0, 0); ARGS_MAX], count: 0 };
+        let mut args = Args { ranges: [(0, 0); ARGS_MAX], count: 0, line_break: false };
         let mut start = None;
         for (at, byte) in input[line.clone()].iter().enumerate() {
-            let separates = is_blank(*byte) || matches!(byte, b'\r' | b'\n');
-            match start {
-                Some(begun) if separates => {
-                    args.push(begun, line.start + at);
-                    start = None;
-                }
-                None if !separates => start = Some(line.start + at),
-                _ => {}
+            // Nearly all bytes are above the blank: one comparison decides.
+            if *byte > b' ' || !(is_blank(*byte) || matches!(byte, b'\r' | b'\n')) {
+                start = start.or(Some(line.start + at));
+                continue;
+            }
+            args.line_break |= !is_blank(*byte);
+            if let Some(begun) = start.take() {
+                args.push(begun, line.start + at);
             }
         }
         if let Some(begun) = start {
