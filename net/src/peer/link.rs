@@ -32,6 +32,9 @@ const READY: u8 = 4;
 const PING: u8 = 5;
 const PONG: u8 = 6;
 
+/// The body of a PING, which comes back as it is.
+const PING_BYTES: usize = 8;
+
 /// Longest reason of a refusal that is passed on.
 const REASON_BYTES_MAX: usize = 512;
 
@@ -312,7 +315,7 @@ impl Link {
             (HELLO_REPLY, State::AwaitReply) => self.on_reply(now_us, &frame),
             (READY, State::AwaitReady { .. }) => Ok(self.on_ready(now_us)),
             (REFUSED, _) => Ok(Some(self.on_refused(&frame.body))),
-            (PING, State::Up) => {
+            (PING, State::Up) if frame.body.len() == PING_BYTES => {
                 self.send(PONG, &frame.body);
                 Ok(None)
             }
@@ -433,12 +436,11 @@ impl Link {
     }
 
     fn refuse_version(&mut self, them: &Hello) -> LinkEvent {
-        let (us, lane) = (&self.us, them.lane);
+        let us = &self.us;
         let text = format!(
             "no common protocol version: {} to {} on one side, {} to {} on the other",
             us.version_min, us.version_max, them.version_min, them.version_max
         );
-        self.us.lane = lane;
         self.refuse(RefusalCode::Version.refusal(text))
     }
 

@@ -89,6 +89,7 @@ impl Outbox {
     /// Queues one message. `kind` is at least [`frame::KIND_MESSAGES_FIRST`], `body` at most
     /// [`frame::BODY_BYTES_MAX`].
     pub fn push(&mut self, kind: u8, flags: u8, body: Bytes) -> Result<Taken, Full> {
+        assert!(kind >= frame::KIND_MESSAGES_FIRST, "kind {kind} belongs to the link");
         let bytes = frame::HEADER_BYTES + body.len();
         self.check_room(bytes)?;
         self.open.put_slice(&frame::header(kind, self.lane, flags, &[&body]));

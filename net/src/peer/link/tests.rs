@@ -234,6 +234,11 @@ fn frames_out_of_place_end_the_link() {
     assert_eq!(pair.dialer.poll(0), unexpected(16));
     pair.acceptor.push(message(HELLO, Lane::Data, b"again"));
     assert_eq!(pair.acceptor.poll(0), unexpected(HELLO));
+    // An endless PING would be written back in full.
+    let mut pair = Pair::new(server("a"), server("b"));
+    pair.drive();
+    pair.acceptor.push(message(PING, Lane::Data, &[0; 5_000]));
+    assert_eq!(pair.acceptor.poll(0), unexpected(PING));
 }
 
 #[test]
