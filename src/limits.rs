@@ -70,3 +70,63 @@ pub const CONSUMER_BOUNCE_WINDOW: usize = 8 * 1024;
 
 /// Bytes of committed entries after which a consumer wants a checkpoint to replace them.
 pub const CONSUMER_HISTORY_BYTES_MAX: usize = 256 * 1024;
+
+/// Appended bytes of a core that are not on disk yet, beyond which proposals are answered "busy": three quarters of what
+/// the log itself takes before it refuses, so that followers' appends still fit when proposals already do not.
+pub const GROUP_BACKLOG_BYTES_MAX: u64 = 48 * 1024 * 1024;
+
+/// Bytes of entries read back from a log at once, for a follower, a restore or a healing. One device read of a useful
+/// size; per group and turn, so a thousand groups that restart together stay at what their chunks hold.
+pub const GROUP_READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// Groups of a core that are read back at the same time: with a chunk each, this bounds the memory of a start.
+pub const GROUP_RESTORES_MAX: usize = 16;
+
+/// How long a group must have had nothing to do before its timers stop, microseconds. Below the election timeout, so that
+/// followers sleep before they miss heartbeats, and long enough that a group with some traffic does not fall asleep and
+/// wake between two messages.
+pub const GROUP_QUIET_US: u64 = 150_000;
+
+/// Entries that a compaction leaves for a follower that is behind: sending them is cheaper than streaming the state.
+pub const CHECKPOINT_LAG_MAX: u64 = 4096;
+
+/// Entries that a machine has let go of and that wait for the next checkpoint; more of them are a reason to take one.
+pub const CHECKPOINT_HELD_MAX: u64 = 4096;
+
+/// Entries by which a learner may lag when it is made a voter. The change itself waits for nobody, but a voter that is
+/// far behind would hold up commits as soon as another one fails.
+pub const MEMBERS_LAG_MAX: u64 = 256;
+
+/// How often a leader looks whether the next step of a membership change is possible, microseconds.
+pub const MEMBERS_LOOK_US: u64 = 20_000;
+
+/// Damaged entries of a group that are kept track of, and reads that wait for them. More are found again when read.
+pub const HEAL_ENTRIES_MAX: usize = 4096;
+
+/// How long the answer to a request for damaged entries is waited for before the next member is asked, microseconds.
+pub const HEAL_RETRY_US: u64 = 250_000;
+
+/// How long a read waits for a damaged entry to be healed, microseconds.
+pub const HEAL_WAIT_US: u64 = 3_000_000;
+
+/// Bytes of one part of a catch-up: large enough for the disk, small enough to share a slow link.
+pub const CATCHUP_PART_BYTES: usize = 512 * 1024;
+
+/// Bytes of a catch-up that are not acknowledged yet. At 20 ms round trip 4 MiB carry 200 MB/s.
+pub const CATCHUP_WINDOW_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long a catch-up waits for an acknowledgement before it asks where the receiver stands, microseconds.
+pub const CATCHUP_RETRY_US: u64 = 1_000_000;
+
+/// How long a catch-up goes on without an acknowledgement, across broken links, before it is given up, microseconds.
+pub const CATCHUP_GIVE_UP_US: u64 = 30_000_000;
+
+/// Bytes of a machine's state that a catch-up may bring. A quarter of a gigabyte is the state of a stream of some hundred
+/// million messages; what is larger is an attack or a bug.
+pub const CATCHUP_STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// A stream with `max_age` looks at its oldest message at least this often, because the wall clock may be set.
+pub const STREAM_AGE_CHECK_US_MAX: u64 = 60_000_000;
+
+/// Pause between two expiries of a stream with `max_age` under load: each is a log entry, so not one per message.
+pub const STREAM_TRIM_US_MIN: u64 = 50_000;

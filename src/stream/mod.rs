@@ -1,13 +1,46 @@
 //! One stream: a replicated state machine above a raft group, pure and synchronous.
+//!
+//! The log is the store. Each entry's body is encoded once ([`record`]) and is what disk and followers hold; memory
+//! holds 12 bytes per message, 32 per entry and the subjects ([`index`]), never payload. The layers below promise to
+//! append a body under an index, to commit in order, and to give a body back by its index.
+//!
+//! ```text
+//!  leader    ingest ─► queue ─► take_entries ─► bodies ─► (raft, disk) ─┐
+//!  everyone  appended(index, body) ─► pending ─► apply(committed) ─► index ─► poll_output
+//!  readers   next_match, count_from, locate ─► (read the body) ─► message(body, slot)
+//!  restart   restore, recover_entry in any order, recovered
+//! ```
+//!
+//! Reading order: [`config`], [`record`], `ingest`, `lead`, `apply`, `read`, `checkpoint`, `recover`.
+//!
+//! It does not know who leads, where replicas are, what consumers there are, or what time it is.
+
+pub mod answer;
+mod apply;
+mod asks;
+mod checkpoint;
 pub mod config;
+mod dedup;
 pub mod filters;
+mod index;
 pub mod info;
+mod ingest;
+mod lead;
+mod pending;
+mod read;
 pub mod record;
+mod recover;
+mod rows;
+mod siphash;
+mod space;
+mod spans;
+mod subjects;
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::api::errors::ApiError;
-use crate::ids::{AccountId, GroupId, Now, Place, Seq};
+use crate::ids::{AccountId, GroupId, Place, Seq};
 use crate::reply::Reply;
 
 pub use config::{StreamConfig, StreamLimits};
@@ -15,12 +48,22 @@ pub use filters::Filters;
 pub use info::{InfoRequest, StreamInfo, StreamState};
 pub use record::{Damaged, Entry, Purge, StoredMessage, message};
 
+use answer::Acks;
+use dedup::Dedup;
+use index::Index;
+use lead::Lead;
+use pending::Pending;
+use recover::Recovery;
+use space::Space;
+
 /// One message that a client wants stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publish {
+    /// The core that it entered by, where its answer goes.
     pub origin: Place,
     pub subject: Bytes,
     pub reply: Option<Bytes>,
+    /// A whole header block.
     pub headers: Option<Bytes>,
     pub payload: Bytes,
 }
@@ -40,12 +83,14 @@ pub struct At {
     pub slot: u32,
 }
 
+/// What a stream tells the layers around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamOutput {
     Reply(Reply),
-    /// Entries below are needed by nobody: the log may forget them.
+    /// The stream needs no entry below this index any more. Never said before a durable checkpoint knows it.
     Released { below_index: u64 },
-    /// So many bytes of an entry's body will never be read again.
+    /// So many bytes of an entry's body will never be read again; they add up. For an entry that is dead as a whole the
+    /// last one is the whole length, so the sum may exceed it. Never said before a durable checkpoint knows it.
     Dead { index: u64, bytes: u32 },
     /// Consumers have something to read.
     Grew { last_seq: Seq },
@@ -55,62 +100,104 @@ pub enum StreamOutput {
     ConfigChanged { answer: Option<Answer> },
 }
 
-pub struct Stream {}
-
-#[allow(unused_variables)]
-impl Stream {
-    pub fn new(group: GroupId, account: AccountId, config: StreamConfig, created_ns: i64) -> Stream { todo!() }
-    pub fn set_domain(&mut self, domain: Option<String>) { todo!() }
-    pub fn group(&self) -> GroupId { todo!() }
-    pub fn account(&self) -> AccountId { todo!() }
-    pub fn config(&self) -> &StreamConfig { todo!() }
-    pub fn created_ns(&self) -> i64 { todo!() }
-    // leader
-    pub fn ingest(&mut self, now: Now, publish: Publish) -> Option<Reply> { todo!() }
-    pub fn propose_delete(&mut self, now: Now, seq: Seq, erase: bool, answer: Option<Answer>) -> Option<Reply> { todo!() }
-    pub fn propose_purge(&mut self, now: Now, purge: Purge, answer: Option<Answer>) -> Option<Reply> { todo!() }
-    pub fn propose_config(&mut self, now: Now, config: StreamConfig, answer: Option<Answer>) { todo!() }
-    /// Entry bodies formed of what was queued, in order; the caller proposes each and reports each by `appended`.
-    pub fn take_entries(&mut self, now: Now) -> Vec<Bytes> { todo!() }
-    /// What `take_entries` gave and was not appended cannot be proposed: its publishers get `error`.
-    pub fn refuse_taken(&mut self, error: &ApiError) { todo!() }
-    /// Monotonic time (`Now::us`) at which `take_entries` has something to do although nothing was queued.
-    pub fn next_wakeup(&self, now: Now) -> Option<u64> { todo!() }
-    pub fn lead(&mut self, now: Now, leading: bool) { todo!() }
-    pub fn is_leading(&self) -> bool { todo!() }
-    // both
-    pub fn appended(&mut self, index: u64, body: &Bytes) -> Result<(), Damaged> { todo!() }
-    pub fn truncated(&mut self, from: u64) { todo!() }
-    pub fn apply(&mut self, now: Now, upto: u64) { todo!() }
-    pub fn applied(&self) -> u64 { todo!() }
-    pub fn poll_output(&mut self) -> Option<StreamOutput> { todo!() }
-    pub fn fingerprint(&self) -> u64 { todo!() }
-    // reads
-    pub fn state(&self) -> StreamState { todo!() }
-    pub fn first_seq(&self) -> Seq { todo!() }
-    pub fn last_seq(&self) -> Seq { todo!() }
-    pub fn locate(&self, seq: Seq) -> Option<At> { todo!() }
-    pub fn time_of(&self, seq: Seq) -> Option<i64> { todo!() }
-    /// Subject, headers and payload together, bytes.
-    pub fn size_of(&self, seq: Seq) -> Option<u32> { todo!() }
-    pub fn subject_of(&self, seq: Seq) -> Option<Bytes> { todo!() }
-    pub fn next_match(&self, from: Seq, filters: &Filters) -> Option<Seq> { todo!() }
-    pub fn last_match(&self, upto: Seq, filters: &Filters) -> Option<Seq> { todo!() }
-    /// The newest message of every matching subject, ascending by sequence.
-    pub fn last_per_subject(&self, filters: &Filters) -> Vec<Seq> { todo!() }
-    pub fn count_from(&self, seq: Seq, filters: &Filters) -> u64 { todo!() }
-    pub fn seq_at_time(&self, ns: i64) -> Seq { todo!() }
-    /// Matching subjects in byte order with their message counts, and how many match in all.
-    pub fn subjects(&self, filter: &[u8], offset: usize, limit: usize) -> (Vec<(Bytes, u64)>, usize) { todo!() }
-    pub fn deleted(&self, limit: usize) -> Vec<Seq> { todo!() }
-    // checkpoint
-    pub fn checkpoint(&self) -> Bytes { todo!() }
-    pub fn wants_checkpoint(&self) -> bool { todo!() }
-    /// A checkpoint taken when `applied` was the last applied index is durable: the log may forget what it covers.
-    pub fn checkpointed(&mut self, applied: u64) { todo!() }
-    pub fn restore(&mut self, checkpoint: &[u8]) -> Result<(), Damaged> { todo!() }
-    pub fn install(&mut self, checkpoint: &[u8]) -> Result<(), Damaged> { todo!() }
-    pub fn recover_entry(&mut self, index: u64, body: &Bytes) -> Result<(), Damaged> { todo!() }
-    pub fn recovered(&mut self, now: Now, committed: u64) -> Result<(), Damaged> { todo!() }
-    pub fn live_entries(&self, from_index: u64) -> impl Iterator<Item = u64> + '_ { [].into_iter() }
+/// Invariants: `pending` is in order of index, all above `applied`; `log_last_seq` is the last sequence once all of it
+/// is applied; only a leader has `lead`, and its tail is at or after `log_last_seq`.
+#[derive(Debug)]
+pub struct Stream {
+    group: GroupId,
+    account: AccountId,
+    created_ns: i64,
+    domain: Option<String>,
+    acks: Acks,
+    // Applied state: the same on every replica.
+    config: StreamConfig,
+    applied: u64,
+    index: Index,
+    dedup: Dedup,
+    /// Message id of the last message stored; empty for none.
+    last_id: Box<[u8]>,
+    // The log after it.
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    log_last_seq: Seq,
+    // This replica's own.
+    lead: Option<Lead>,
+    recovery: Option<Recovery>,
+    space: Space,
+    /// Publishers of ids that were in flight: answered after the one whose message it is.
+    late: Vec<(Seq, Place, Bytes)>,
+    outputs: VecDeque<StreamOutput>,
 }
+
+impl Stream {
+    /// A stream without messages. `config` went through [`StreamConfig::defaulted`]; `created_ns` is the same on every
+    /// replica.
+    pub fn new(group: GroupId, account: AccountId, config: StreamConfig, created_ns: i64) -> Stream {
+        let index = Index::new(Stream::seeds(group, created_ns), config.first_seq, (group.0, 0));
+        Stream {
+            group,
+            account,
+            created_ns,
+            domain: None,
+            acks: Acks::new(&config.name, None),
+            log_last_seq: index.last_seq,
+            config,
+            applied: 0,
+            index,
+            dedup: Dedup::default(),
+            last_id: Box::default(),
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            lead: None,
+            recovery: None,
+            space: Space::default(),
+            late: Vec::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The JetStream domain that acknowledgements name.
+    pub fn set_domain(&mut self, domain: Option<String>) {
+        self.domain = domain;
+        self.remake_acks();
+    }
+
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    pub fn account(&self) -> AccountId {
+        self.account
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &StreamConfig {
+        &self.config
+    }
+
+    pub fn created_ns(&self) -> i64 {
+        self.created_ns
+    }
+
+    /// The last index given to [`Stream::apply`], or the checkpoint's.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// What the stream has to say. Drain it after every call.
+    pub fn poll_output(&mut self) -> Option<StreamOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn remake_acks(&mut self) {
+        self.acks = Acks::new(&self.config.name, self.domain.as_deref());
+    }
+
+    /// Keys of the subject table's hash: different per stream, nothing observable depends on them.
+    fn seeds(group: GroupId, created_ns: i64) -> (u64, u64) {
+        (group.0.wrapping_mul(0x9e37_79b9_7f4a_7c15), created_ns as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests;

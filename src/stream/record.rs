@@ -82,6 +82,12 @@ impl Draft {
     pub fn encoded_len(&self) -> usize {
         ROW + self.subject.len() + self.headers.len() + self.payload.len()
     }
+
+    /// The message id; empty for none.
+    pub fn id_text(&self) -> &[u8] {
+        let (start, len) = (usize::from(self.id.0), usize::from(self.id.1));
+        self.headers.get(start..start + len).unwrap_or_default()
+    }
 }
 
 /// A message as it lies in an entry's body: slices of it, nothing copied.
