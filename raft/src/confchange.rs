@@ -44,7 +44,7 @@ impl Node {
         Ok(Membership { outgoing, ..settled })
     }
 
-    fn append_membership(&mut self, membership: Membership) -> Index {
+    pub(crate) fn append_membership(&mut self, membership: Membership) -> Index {
         let len = u32::try_from(membership.encoded_len()).expect("a membership is short");
         let index = self.append_own(len, EntryKind::Membership(Box::new(membership)));
         self.adopt_membership();

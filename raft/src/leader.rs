@@ -82,9 +82,19 @@ impl Node {
         self.lead.uncommitted = self.log.bytes(self.commit, self.log.last());
         self.lead.term_start = self.log.last() + 1;
         self.sync_peers(now);
-        self.append_own(0, EntryKind::Noop);
+        self.open_term();
         self.timing.heartbeat = now.saturating_add(self.options.heartbeat_us);
         self.show_role();
+    }
+
+    /// The first entry of a term. The very first of a group names its members: whoever is handed the log from its start
+    /// learns them there.
+    fn open_term(&mut self) {
+        if self.log.last() > 0 {
+            self.append_own(0, EntryKind::Noop);
+        } else {
+            self.append_membership(self.membership.clone());
+        }
     }
 
     /// Gives every member a progress. Peers that are leaving keep theirs until the change is committed.
@@ -224,19 +234,21 @@ impl Node {
         }
     }
 
-    /// A peer answered. Its place among the peers, or `None` when the answer must not be used.
-    fn hear(&mut self, now: Now, from: NodeId, amnesia: Option<Amnesia>) -> Option<usize> {
+    /// A peer answered, `round` being the latest question that it had heard. Its place among the peers, or `None` when
+    /// the answer must not be used.
+    fn hear(&mut self, now: Now, from: NodeId, amnesia: Option<Amnesia>, round: u64) -> Option<usize> {
         let at = self.lead.place(from)?;
         self.lead.peers[at].1.last_contact = now;
         let known = self.lead.peers[at].1.forgot;
         match (amnesia, known) {
             (Some(what), Some(forgot)) if forgot.what == what => {}
             (Some(what), _) => {
-                let round = if what.votes { self.start_round() } else { 0 };
-                let (until, last) = (self.log.last(), self.log.last());
-                self.lead.peers[at].1.forget(Forgot { what, until, round, healed: false }, last);
+                let (round, last) = (self.start_round(), self.log.last());
+                self.lead.peers[at].1.forget(Forgot { what, until: last, round, healed: false }, last);
             }
-            (None, Some(forgot)) if !forgot.healed => return None,
+            // Said before it forgot, unless it heard a question that was asked after it had said so: then that was old
+            // news, from before it was healed.
+            (None, Some(forgot)) if !forgot.healed && round < forgot.round => return None,
             (None, _) => self.lead.peers[at].1.forgot = None,
         }
         Some(at)
@@ -250,7 +262,7 @@ impl Node {
         commit: Index,
         amnesia: Option<Amnesia>,
     ) {
-        let Some(at) = self.hear(now, from, amnesia).filter(|_| matched <= self.log.last()) else { return };
+        let Some(at) = self.hear(now, from, amnesia, 0).filter(|_| matched <= self.log.last()) else { return };
         let peer = &mut self.lead.peers[at].1;
         peer.on_matched(matched);
         peer.commit = peer.commit.max(commit.min(matched));
@@ -269,7 +281,7 @@ impl Node {
         hint: (Index, u64),
         amnesia: Option<Amnesia>,
     ) {
-        let Some(at) = self.hear(now, from, amnesia).filter(|_| rejected <= self.log.last()) else { return };
+        let Some(at) = self.hear(now, from, amnesia, 0).filter(|_| rejected <= self.log.last()) else { return };
         let agree = self.log.agree_at_most(hint.0, hint.1);
         self.lead.peers[at].1.on_rejected(rejected, agree);
     }
@@ -282,7 +294,7 @@ impl Node {
         round: u64,
         amnesia: Option<Amnesia>,
     ) {
-        let Some(at) = self.hear(now, from, amnesia) else { return };
+        let Some(at) = self.hear(now, from, amnesia, round) else { return };
         let last = self.log.last();
         let rounds = self.lead.reads.round();
         let peer = &mut self.lead.peers[at].1;

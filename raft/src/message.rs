@@ -6,7 +6,7 @@ use crate::{Epoch, Index, Membership, NodeId, Term};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryKind {
     Data,
-    /// The empty entry with which a leader opens its term.
+    /// The empty entry with which a leader opens its term. (The very first term of a group opens with its membership.)
     Noop,
     /// The group's members from here on. In use as soon as it is in the log, as the Raft thesis has it (section 4.1).
     Membership(Box<Membership>),

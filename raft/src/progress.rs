@@ -35,8 +35,8 @@ pub(crate) struct Forgot {
     pub(crate) what: Amnesia,
     /// Everything the peer can ever have acknowledged to this leader lies at or below.
     pub(crate) until: Index,
-    /// If votes were lost: a quorum of the others must have answered this round, which proves that the leader was still
-    /// one after it learned of the loss.
+    /// The first round that was asked after the leader learned of it. If votes were lost, a quorum of the others must
+    /// have answered it: that proves that the leader still was one.
     pub(crate) round: u64,
     pub(crate) healed: bool,
 }

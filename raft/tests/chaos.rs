@@ -49,6 +49,8 @@ struct Run {
     plan: Plan,
     /// Pairs that cannot talk at the moment.
     cut: Vec<(NodeId, NodeId)>,
+    /// How rough this run is, in percent: calm runs get far, rough ones get into corners.
+    rough: u64,
 }
 
 impl Run {
@@ -59,7 +61,8 @@ impl Run {
         let members = Membership::of((1..=voters).map(NodeId)).unwrap();
         let others: Vec<u64> = (voters + 1..=plan.nodes).collect();
         let cluster = Cluster::new(&members, &others, seed, plan.options.unwrap_or(cluster::options));
-        Run { cluster, dice, plan, cut: Vec::new() }
+        let rough = dice.below(101);
+        Run { cluster, dice, plan, cut: Vec::new(), rough }
     }
 
     fn all(&self) -> Vec<NodeId> {
@@ -68,16 +71,17 @@ impl Run {
 
     fn misbehave(&mut self) {
         match self.dice.below(100) {
-            0..30 => self.network(),
-            30..55 => self.disk(),
-            55..70 => {
+            0..35 => (0..=self.dice.below(3)).for_each(|_| self.network()),
+            35..60 => (0..=self.dice.below(3)).for_each(|_| self.disk()),
+            60..70 => {
                 let by = self.dice.below(150);
                 self.cluster.advance(by);
             }
             70..84 => self.client(),
-            84..86 => self.crash(),
-            86..91 => self.restart(),
-            91..93 => self.cut_or_heal(),
+            84..86 if self.dice.chance(self.rough) => self.crash(),
+            84..91 => self.restart(),
+            91..93 if self.dice.chance(self.rough) => self.cut_or_heal(),
+            91..93 => self.cut.clear(),
             93..95 => self.compact(),
             95 => self.members(),
             96..98 => self.hand_over(),
@@ -92,14 +96,14 @@ impl Run {
         if len == 0 {
             return;
         }
-        let spread = if self.dice.chance(80) { len.min(2) } else { len };
+        let spread = if self.dice.chance(self.rough / 2) { len } else { len.min(2) };
         let at = self.dice.below(spread) as usize;
         let Some(packet) = self.cluster.net.remove(at) else { return };
         let (from, to) = packet.ends();
-        if self.dice.chance(5) && matches!(packet, Packet::Raft(_)) {
+        if self.dice.chance(self.rough / 10) && matches!(packet, Packet::Raft(_)) {
             self.cluster.net.push_back(packet.clone());
         }
-        if self.dice.chance(4) || self.cut.contains(&(from, to)) {
+        if self.dice.chance(self.rough / 10) || self.cut.contains(&(from, to)) {
             return self.cluster.lose(packet);
         }
         self.cluster.deliver(packet);
