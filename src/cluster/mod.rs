@@ -5,6 +5,8 @@ pub mod wire;
 pub mod place;
 pub mod table;
 pub mod forming;
+pub mod heartbeat;
+pub mod codec;
 pub mod interest;
 pub mod leads;
 pub mod view;
