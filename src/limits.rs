@@ -130,3 +130,6 @@ pub const STREAM_AGE_CHECK_US_MAX: u64 = 60_000_000;
 
 /// Pause between two expiries of a stream with `max_age` under load: each is a log entry, so not one per message.
 pub const STREAM_TRIM_US_MIN: u64 = 50_000;
+
+/// How often a full store is asked whether there is space again, microseconds.
+pub const SPACE_RETRY_US: u64 = 1_000_000;

@@ -76,6 +76,11 @@ pub enum GroupOutput {
     WantCheckpoint {
         group: GroupId,
     },
+    /// A checkpoint as of this entry is durable: a restart begins there, and what it does not need may be released.
+    Checkpointed {
+        group: GroupId,
+        index: u64,
+    },
     /// For that core of another server.
     Send {
         to: Place,
@@ -161,6 +166,8 @@ pub enum ReadGone {
 pub enum GroupRole {
     /// Being read back from the log; neither votes nor leads.
     Restoring,
+    /// Damaged beyond healing; neither votes nor leads, the log says why.
+    Closed,
     Follower,
     Candidate,
     Leader,

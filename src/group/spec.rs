@@ -64,10 +64,11 @@ impl Default for Timing {
 }
 
 /// The core on which a server with that many cores keeps a group. The meta group lives on core 0; the others are spread
-/// by a hash, so that every server can tell where a group lives on any other one.
+/// by a hash of their home key (a consumer shares its stream's), so that every server can tell where a group lives on any
+/// other one.
 pub fn home_core(group: GroupId, cores: CoreId) -> CoreId {
     if group == GroupId::META || cores <= 1 {
         return 0;
     }
-    (super::mix(group.0) % u64::from(cores)) as CoreId
+    (super::mix(group.home_key()) % u64::from(cores)) as CoreId
 }

@@ -1,0 +1,237 @@
+//! Checkpoints, and giving space back.
+//!
+//! A checkpoint is the machine's state as of an applied entry. Once it is durable, raft forgets the entries that it
+//! covers. What that means for the log depends on the machine: the meta table and consumers need none of them, a
+//! stream's entries *are* its messages and stay until the stream lets go of them.
+//!
+//! ```text
+//!   1 ............ released_below ........ compacted ...... checkpoint ....... applied ... last
+//!   gone           (stream: kept)          raft starts here  restart starts here
+//! ```
+//!
+//! Nothing above `compacted` is ever given back, whatever the machine says: a replica that starts anew replays it, and
+//! raft still answers for it. Such wishes wait for the next checkpoint. While state streams to a peer they wait too, so
+//! that what was announced can be sent.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::body::{HEADER_BYTES, Note};
+use super::core::{Awaited, Core};
+use super::log::NoRoom;
+use super::output::{GroupOutput, LogLevel};
+use super::replica::{Replica, encoded, server};
+use super::spec::GroupKind;
+use crate::ids::Now;
+use crate::limits::{CHECKPOINT_HELD_MAX, CHECKPOINT_LAG_MAX};
+
+#[derive(Default)]
+pub(super) struct Retain {
+    /// The last entry that is durable here.
+    pub durable: u64,
+    pub applied: u64,
+    /// Index of the newest durable checkpoint.
+    pub checkpoint: u64,
+    /// Index of one that is being written.
+    writing: Option<u64>,
+    wanted: bool,
+    /// Bytes of the newest checkpoint, and of entries appended since it.
+    size: usize,
+    bytes: usize,
+    compacted: u64,
+    /// The machine needs nothing below.
+    released_below: u64,
+    /// What the log was told.
+    given_below: u64,
+    /// Dead bytes of entries that must stay for now.
+    dead: BTreeMap<u64, u32>,
+}
+
+impl Retain {
+    /// Starts from a checkpoint that is in the log.
+    pub fn restart(&mut self, index: u64, size: usize) {
+        let Retain { released_below, .. } = *self;
+        *self =
+            Retain { checkpoint: index, compacted: index, applied: index, durable: index, size, ..Retain::default() };
+        self.released_below = released_below;
+    }
+
+    pub fn appended(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// The machine has let go of the entry.
+    pub fn is_released(&self, index: u64) -> bool {
+        index < self.released_below || self.dead.contains_key(&index)
+    }
+
+    /// First entry that a stream may still need.
+    pub fn live_from(&self) -> u64 {
+        self.released_below.max(1)
+    }
+
+    /// Whether a checkpoint is worth its bytes now.
+    fn is_due(&self, kind: GroupKind) -> bool {
+        if self.wanted || self.writing.is_some() || self.applied <= self.checkpoint {
+            return false;
+        }
+        let (entries, bytes) = thresholds(kind);
+        let held = self.released_below.saturating_sub(self.compacted + 1).min(self.applied - self.checkpoint);
+        self.applied - self.checkpoint >= entries && self.bytes >= self.size
+            || self.bytes >= bytes.max(4 * self.size)
+            || held.max(self.dead.len() as u64) >= CHECKPOINT_HELD_MAX
+    }
+}
+
+/// Entries, or bytes of entries, after which a checkpoint is taken. What a restart must replay and what raft keeps in
+/// memory per group (about 40 bytes an entry) against what is written once more.
+fn thresholds(kind: GroupKind) -> (u64, usize) {
+    match kind {
+        GroupKind::Meta => (4_096, 1 << 20),
+        GroupKind::Consumer => (8_192, 1 << 20),
+        GroupKind::Stream => (16_384, 64 << 20),
+    }
+}
+
+impl Replica {
+    pub(super) fn applied(&mut self, core: &mut Core, index: u64) {
+        self.retain.applied = self.retain.applied.max(index.min(self.commit));
+        if let Some(node) = self.node.as_mut() {
+            node.applied(index);
+        }
+        core.dirty.insert(self.id);
+    }
+
+    /// Asks the machine for a checkpoint when one is due, or when a peer waits for state.
+    pub(super) fn want_checkpoint(&mut self, core: &mut Core) {
+        let waits = self.senders.values().any(|sender| sender.waits()) && !self.retain.wanted;
+        if waits || self.retain.is_due(self.kind) {
+            self.retain.wanted = true;
+            core.output(GroupOutput::WantCheckpoint { group: self.id });
+        }
+    }
+
+    /// The machine's state as of `index`.
+    pub(super) fn checkpoint(&mut self, core: &mut Core, now: Now, index: u64, state: Bytes) {
+        self.retain.wanted = false;
+        let machine = self.kind;
+        let Some(node) = self.running() else { return };
+        let (Some(term), Some(membership)) = (node.term_at(index), node.membership_at(index)) else { return };
+        if index > node.applied_index() {
+            return;
+        }
+        let note = Note { machine, membership: encoded(membership).into(), state };
+        self.feed_senders(core, now, index, term, &note);
+        if index <= self.retain.checkpoint || self.retain.writing.is_some() {
+            return;
+        }
+        self.retain.size = note.state.len();
+        let written = match &mut self.mem {
+            Some(mem) => {
+                mem.set_checkpoint(index, term, note.encode());
+                core.memory.push_back((self.id, Awaited::Checkpoint { index }));
+                Ok(())
+            }
+            None => core.disk.append_checkpoint(self.id, self.epoch, term, index, &note).map(|_| {
+                let lsn = core.disk.appended();
+                core.awaited.push_back((lsn, self.id, Awaited::Checkpoint { index }));
+            }),
+        };
+        self.retain.bytes = 0;
+        match written {
+            Ok(()) => self.retain.writing = Some(index),
+            Err(NoRoom::TooLarge) => core.log(
+                LogLevel::Error,
+                format!("group {}: a state of {} bytes is too large to be stored", self.id.0, note.state.len()),
+            ),
+            // The next threshold tries again.
+            Err(_) => {}
+        }
+        core.dirty.insert(self.id);
+    }
+
+    pub(super) fn checkpoint_durable(&mut self, core: &mut Core, index: u64) {
+        if self.retain.writing != Some(index) {
+            return;
+        }
+        self.retain.writing = None;
+        self.retain.checkpoint = index;
+        let upto = self.compact_upto(index);
+        if let Some(node) = self.node.as_mut() {
+            node.compact(upto);
+        }
+        self.retain.compacted = self.retain.compacted.max(upto);
+        self.give_back(core);
+        core.output(GroupOutput::Checkpointed { group: self.id, index });
+        core.dirty.insert(self.id);
+    }
+
+    /// A follower that is a little behind is served from the log, not by streaming everything.
+    fn compact_upto(&self, index: u64) -> u64 {
+        let Some(node) = self.node.as_ref().filter(|node| node.is_leader()) else { return index };
+        let slowest = node.status().peers.iter().map(|peer| peer.matched).min().unwrap_or(index);
+        if slowest + CHECKPOINT_LAG_MAX >= index { slowest.min(index) } else { index }
+    }
+
+    pub(super) fn release(&mut self, core: &mut Core, below: u64) {
+        self.retain.released_below = self.retain.released_below.max(below);
+        self.give_back(core);
+        core.dirty.insert(self.id);
+    }
+
+    pub(super) fn dead(&mut self, core: &mut Core, index: u64, bytes: u32) {
+        if index >= self.retain.released_below {
+            let dead = self.retain.dead.entry(index).or_default();
+            *dead = dead.saturating_add(bytes);
+            self.give_back(core);
+        }
+    }
+
+    /// Tells the log what nobody needs any more.
+    pub(super) fn give_back(&mut self, core: &mut Core) {
+        if !self.senders.is_empty() {
+            return;
+        }
+        let floor = self.retain.compacted + 1;
+        let below = match self.kind {
+            GroupKind::Stream => self.retain.released_below.min(floor),
+            GroupKind::Meta | GroupKind::Consumer => floor,
+        };
+        if below > self.retain.given_below {
+            self.retain.given_below = below;
+            match &mut self.mem {
+                Some(mem) => mem.release(below),
+                None => core.disk.release(self.id, below),
+            }
+        }
+        while let Some(entry) = self.retain.dead.first_entry().filter(|entry| *entry.key() < floor) {
+            let (index, bytes) = entry.remove_entry();
+            if index >= below {
+                self.kill(core, index, bytes);
+            }
+        }
+    }
+
+    /// Dead bytes of the payload; when all of it is dead, the header in front of it is too.
+    fn kill(&mut self, core: &mut Core, index: u64, bytes: u32) {
+        let whole = |len: usize| bytes as usize + HEADER_BYTES >= len;
+        match &mut self.mem {
+            Some(mem) => {
+                let len = mem.get(index).map_or(0, |stored| stored.body.len());
+                mem.kill(index, if whole(len) { u32::MAX } else { bytes });
+            }
+            None => {
+                let len = core.disk.body_bytes(self.id, index).unwrap_or(0);
+                core.disk.kill(self.id, index, if whole(len) { u32::MAX } else { bytes });
+            }
+        }
+    }
+
+    /// Other members, for status pages.
+    pub(super) fn members(&self) -> (Vec<crate::ids::ServerId>, Vec<crate::ids::ServerId>) {
+        let Some(node) = &self.node else { return Default::default() };
+        let list = |ids: &[raft::NodeId]| ids.iter().copied().map(server).collect();
+        (list(&node.membership().voters), list(&node.membership().learners))
+    }
+}
