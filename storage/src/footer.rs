@@ -158,10 +158,6 @@ impl FooterBuilder {
         self.groups.get(&group).map(|(_, group)| group)
     }
 
-    pub fn gaps(&self) -> &[Gap] {
-        &self.gaps
-    }
-
     /// The footer to write, and where. `trailer` brings generation, session, runs and tail.
     pub fn encode(&self, salt: u64, segment_bytes: u32, mut trailer: Trailer) -> (Trailer, Vec<Bytes>) {
         let mut body = Vec::with_capacity(blocks(self.body_bytes()));
@@ -349,7 +345,7 @@ mod tests {
             let footer = Footer::decode(7, &trailer, &parts[0]).unwrap();
             assert_eq!(footer.entries, entries);
             assert_eq!(footer.groups, builder.groups());
-            assert_eq!(footer.gaps, builder.gaps());
+            assert_eq!(footer.gaps, builder.gaps);
         }
     }
 

@@ -31,8 +31,8 @@ pub(crate) struct Piece {
 pub(crate) enum Content {
     /// It has a footer, which names its runs.
     Sealed { run_last: u64 },
-    /// It was read from front to back.
-    Scanned(Vec<ScanItem>),
+    /// It was read from front to back. `run_last` is known where only the body of a footer is lost.
+    Scanned { items: Vec<ScanItem>, run_last: Option<u64> },
 }
 
 /// A place with runs that were durable and cannot be read.
@@ -78,7 +78,10 @@ pub(crate) fn judge(pieces: Vec<Piece>) -> Verdict {
         walk.enter(generation);
         match content {
             Content::Sealed { run_last } => walk.reach(run_last),
-            Content::Scanned(items) => items.into_iter().for_each(|item| walk.item(segment, item, &sessions)),
+            Content::Scanned { items, run_last } => {
+                items.into_iter().for_each(|item| walk.item(segment, item, &sessions));
+                run_last.into_iter().for_each(|last| walk.end(last));
+            }
         }
     }
     walk.verdict
@@ -91,7 +94,8 @@ fn evidence(pieces: &[Piece]) -> (u64, Vec<(u32, u64)>) {
     for piece in pieces {
         match &piece.content {
             Content::Sealed { run_last } => proven = proven.max(*run_last),
-            Content::Scanned(items) => {
+            Content::Scanned { items, run_last } => {
+                proven = proven.max(run_last.unwrap_or(0));
                 for item in items {
                     let ScanItem::Run(ScannedRun { header, .. }) = item else { continue };
                     proven = proven.max(header.durable).max(header.session_first.saturating_sub(1));
@@ -130,6 +134,15 @@ impl Walk {
         self.previous = Some(run);
         self.verdict.run_last = self.verdict.run_last.max(run);
         self.gaps.clear();
+    }
+
+    /// The segment's last run is known: what is missing up to it is lost.
+    fn end(&mut self, run_last: u64) {
+        if self.previous.is_none_or(|previous| previous < run_last) {
+            let lost = self.gaps.drain(..).map(|lost| Lost { salvaged: Vec::new(), ..lost });
+            self.verdict.kept.extend(lost.map(Kept::Lost));
+        }
+        self.reach(run_last);
     }
 
     fn item(&mut self, segment: u32, item: ScanItem, sessions: &[(u32, u64)]) {
@@ -202,8 +215,7 @@ mod tests {
 
     fn session(run: u64, durable: u64, session: u32, session_first: u64) -> ScannedRun {
         let offset = run as u32 * BLOCKS;
-        let header =
-            RunHeader { generation: 1, run, durable, session_first, session, offset, bytes: BLOCKS, count: 0 };
+        let header = RunHeader { generation: 1, run, durable, session_first, session, offset, bytes: BLOCKS, count: 0 };
         ScannedRun { header, entries: Vec::new(), lost: 0 }
     }
 
@@ -218,7 +230,7 @@ mod tests {
 
     /// Judges one segment and says what stays as text: run numbers, and "?" for a lost place.
     fn story(items: Vec<ScanItem>) -> String {
-        story_of(vec![Piece { segment: 1, generation: 5, content: Content::Scanned(items) }])
+        story_of(vec![Piece { segment: 1, generation: 5, content: Content::Scanned { items, run_last: None } }])
     }
 
     fn story_of(pieces: Vec<Piece>) -> String {
@@ -270,7 +282,11 @@ mod tests {
 
     #[test]
     fn holes_between_segments_count_only_between_neighbours() {
-        let piece = |generation, items| Piece { segment: generation as u32, generation, content: Content::Scanned(items) };
+        let piece = |generation, items| Piece {
+            segment: generation as u32,
+            generation,
+            content: Content::Scanned { items, run_last: None },
+        };
         let sealed = |generation, run_last| Piece { segment: 1, generation, content: Content::Sealed { run_last } };
         let tail = |first: u64| vec![Run(run(first, first - 1)), Run(run(first + 1, first))];
         assert_eq!(story_of(vec![sealed(4, 7), piece(5, tail(8))]), "8 9 | last 9 torn 0");
@@ -278,6 +294,17 @@ mod tests {
         assert_eq!(story_of(vec![sealed(3, 7), piece(5, tail(30))]), "30 31 | last 31 torn 0");
         assert_eq!(story_of(vec![piece(4, tail(1)), piece(5, tail(4))]), "1 2 ? 4 5 | last 5 torn 0");
         assert_eq!(story_of(vec![piece(4, vec![gap(2)]), piece(5, tail(4))]), "? 4 5 | last 5 torn 0");
+    }
+
+    #[test]
+    fn a_known_last_run_makes_a_missing_end_damage() {
+        let content = |items| Content::Scanned { items, run_last: Some(3) };
+        let piece = |items| vec![Piece { segment: 1, generation: 1, content: content(items) }];
+        assert_eq!(story_of(piece(vec![Run(run(1, 0)), Run(run(2, 1)), gap(3)])), "1 2 ? | last 3 torn 0");
+        assert_eq!(
+            story_of(piece(vec![Run(run(1, 0)), Run(run(2, 1)), Run(run(3, 2)), gap(4)])),
+            "1 2 3 | last 3 torn 0"
+        );
     }
 
     #[test]
@@ -295,7 +322,8 @@ mod tests {
             crc: 0,
         };
         let gap = ScanItem::Gap { gap: Gap { offset: 8192, bytes: BLOCKS }, salvaged: vec![(entry, true)] };
-        let piece = |items| vec![Piece { segment: 1, generation: 1, content: Content::Scanned(items) }];
+        let piece =
+            |items| vec![Piece { segment: 1, generation: 1, content: Content::Scanned { items, run_last: None } }];
         let saved = |items| match &judge(piece(items)).kept[1] {
             Kept::Lost(lost) => lost.salvaged.len(),
             Kept::Run(..) => panic!("a gap was expected"),

@@ -2,22 +2,32 @@
 
 #![deny(unsafe_code)]
 
+mod append;
+mod cache;
 #[cfg(test)]
 mod dice;
 pub mod event;
 mod footer;
 pub mod identity;
+mod index;
 mod judge;
 mod layout;
 mod log;
 mod manifest;
 pub mod op;
 pub mod options;
+mod read;
 pub mod record;
 mod recover;
+mod replay;
+mod restore;
 mod run;
 mod scan;
 mod segment;
+mod set;
+mod slots;
+mod space;
+mod sweep;
 pub mod uring;
 
 pub use event::{AppendError, Damage, LogEvent, LogStats, ReadError, ReadResult, ReadTicket};

@@ -66,21 +66,41 @@ pub struct DiskOp {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DiskOpKind {
     /// Make a new file of `bytes` zero bytes, written and durable. `Exists` if there is one.
-    Create { file: FileId, bytes: u64 },
+    Create {
+        file: FileId,
+        bytes: u64,
+    },
     /// Write the parts one behind the other at `offset`; durable when answered. The sum of the parts is a multiple
     /// of [`BLOCK`].
-    Write { file: FileId, offset: u64, data: Vec<Bytes> },
+    Write {
+        file: FileId,
+        offset: u64,
+        data: Vec<Bytes>,
+    },
     /// Read exactly `len` bytes; fewer are `Short`.
-    Read { file: FileId, offset: u64, len: usize },
+    Read {
+        file: FileId,
+        offset: u64,
+        len: usize,
+    },
     /// Make everything that was ever written to the file durable.
-    Sync { file: FileId },
-    Delete { file: FileId },
+    Sync {
+        file: FileId,
+    },
+    Delete {
+        file: FileId,
+    },
     /// Names and lengths of all files of the directory that are ours.
     List,
     /// The whole of a small file (at most 1 MiB).
-    ReadFile { file: FileId },
+    ReadFile {
+        file: FileId,
+    },
     /// Replace the whole of a small file.
-    WriteFileAtomic { file: FileId, data: Bytes },
+    WriteFileAtomic {
+        file: FileId,
+        data: Bytes,
+    },
 }
 
 /// The answer to one operation.
@@ -134,7 +154,8 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_foreign_names_are_not_ours() {
-        for file in [FileId::Segment(0), FileId::Segment(7), FileId::Segment(u32::MAX), FileId::Manifest, FileId::Identity]
+        for file in
+            [FileId::Segment(0), FileId::Segment(7), FileId::Segment(u32::MAX), FileId::Manifest, FileId::Identity]
         {
             assert_eq!(FileId::from_name(&file.name()), Some(file));
         }

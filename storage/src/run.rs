@@ -221,16 +221,8 @@ mod tests {
     use crate::dice::Dice;
 
     fn sample(dice: &mut Dice, offset: u32) -> (RunHeader, Vec<Entry>, Vec<Bytes>) {
-        let header = RunHeader {
-            generation: 5,
-            run: 9,
-            durable: 7,
-            session_first: 3,
-            session: 2,
-            offset,
-            bytes: 0,
-            count: 0,
-        };
+        let header =
+            RunHeader { generation: 5, run: 9, durable: 7, session_first: 3, session: 2, offset, bytes: 0, count: 0 };
         let count = dice.below(6) as usize;
         let bodies: Vec<Bytes> = (0..count).map(|_| Bytes::from(dice.bytes(3000))).collect();
         let entries = bodies.iter().enumerate().map(|(i, body)| Entry {

@@ -1,6 +1,6 @@
 //! Reads a segment from front to back and says what is there.
 //!
-//! For segments without a footer, for scrubbing and for the checker. The scan asks for pieces ([`Scan::want`]), is fed
+//! For segments without a footer and for the checker. The scan asks for pieces ([`Scan::want`]), is fed
 //! with them, and yields runs and gaps in order. Where no run of this generation begins it goes on block by block: a
 //! later run may have landed without an earlier one, and what it says is evidence. A run with a bad part is yielded
 //! with its good parts. Nothing is decided here; see `judge.rs`.
@@ -39,7 +39,10 @@ pub(crate) enum ScanItem {
     Run(ScannedRun),
     /// Blocks without a run of this generation; with the entries at their front that belong here, if all of them can
     /// be read (then only a header was lost).
-    Gap { gap: Gap, salvaged: Vec<(Entry, bool)> },
+    Gap {
+        gap: Gap,
+        salvaged: Vec<(Entry, bool)>,
+    },
 }
 
 /// One pass over one segment.
@@ -65,11 +68,6 @@ impl Scan {
         Scan { salt, generation, at, end, need: 0, covered: at, gap: None, careful: 0, items: VecDeque::new() }
     }
 
-    /// From a run's start to `end` only, as a scrub does with a sealed segment.
-    pub fn between(salt: u64, generation: u64, at: u32, end: u32) -> Scan {
-        Scan { at, covered: at, ..Scan::new(salt, generation, end) }
-    }
-
     /// The next piece to read: offset and length; `None` at the end.
     pub fn want(&self) -> Option<(u64, usize)> {
         self.want_at_most(CHUNK_BYTES)
@@ -80,11 +78,6 @@ impl Scan {
         let usual = if self.careful > 0 { BLOCK } else { bytes_max.next_multiple_of(BLOCK) };
         let len = self.need.max(usual).min(left);
         (len > 0).then_some((u64::from(self.at), len))
-    }
-
-    /// Where the scan stands, in bytes from the start of the segment.
-    pub fn at(&self) -> u32 {
-        self.at
     }
 
     pub fn poll(&mut self) -> Option<ScanItem> {

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The head is written twice, side by side, each in one sector: a write that is torn leaves the old or the new one in
-//! either place, and one damaged sector loses nothing. The higher generation counts. Only a segment whose records are
+//! either place, and one damaged sector loses nothing. The higher generation counts, and free before open. Only a segment whose records are
 //! all dead, durably, gets a new head; from then on nothing that an earlier use left behind parses.
 
 use bytes::Bytes;
@@ -64,7 +64,8 @@ impl Head {
     pub fn decode(salt: u64, segment: u32, segment_bytes: u64, bytes: &[u8]) -> Option<Head> {
         let copies = [bytes.get(..BLOCK), bytes.get(BLOCK..2 * BLOCK)];
         let heads = copies.into_iter().flatten().filter_map(|block| decode_one(salt, block));
-        heads.filter(|head| head.segment == segment && head.segment_bytes == segment_bytes).max_by_key(|h| h.generation)
+        let ours = heads.filter(|head| head.segment == segment && head.segment_bytes == segment_bytes);
+        ours.max_by_key(|head| (head.generation, head.state == HeadState::Free))
     }
 }
 
