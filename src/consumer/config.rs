@@ -3,9 +3,11 @@
 //! Field names, their order and when one is left out are the peer's, so that a configuration survives the way through
 //! any client unchanged. Every field of the peer is known here; which of them Trestle serves is decided in [`check`].
 
+mod address;
 mod check;
 mod json;
 
+pub use address::CreateForm;
 pub use check::{Parent, ServerLimits, check_update};
 pub(crate) use check::{go_duration, sample_percent};
 pub use json::{Action, CreateRequest, parse_create};
@@ -187,3 +189,6 @@ impl ConsumerConfig {
         (self.max_ack_pending > 0 && self.ack_policy != AckPolicy::None).then_some(self.max_ack_pending as usize)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -610,11 +610,19 @@ impl Leader {
     }
 
     /// An entry that somebody else made stands in the log: its changes are taken into the live state.
-    pub(super) fn absorb(&mut self, entry: &Entry) {
+    pub(super) fn absorb(&mut self, index: u64, entry: &Entry) {
         for op in &entry.ops {
             self.live.apply(entry.time_ns, op);
         }
         self.cursor_stale = true;
+        self.expect(index, entry.ops.len());
+    }
+
+    /// An entry of a former leader is in the log and in the live state, but not committed. An ack that finds its
+    /// message done because of it must wait for it like for an own one.
+    pub(super) fn expect(&mut self, index: u64, ops: usize) {
+        self.inflight.push_back(Inflight { index, ops, answers: Vec::new() });
+        self.inflight_ops += ops;
     }
 
     /// Entries up to here are applied: their acks are answered.

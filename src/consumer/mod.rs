@@ -38,7 +38,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 pub use advisory::Advisory;
-pub use config::{ConsumerConfig, CreateRequest, Parent, ServerLimits, check_update, parse_create};
+pub use config::{ConsumerConfig, CreateForm, CreateRequest, Parent, ServerLimits, check_update, parse_create};
 pub use info::{ConsumerInfo, SequenceInfo};
 pub use pull::PullRequest;
 pub use record::{Damaged, Entry};
@@ -198,7 +198,11 @@ impl Consumer {
                 live.apply(logged.entry.time_ns, op);
             }
         }
-        self.leader = Some(Box::new(Leader::new(now, &self.identity, live, source)));
+        let mut leader = Box::new(Leader::new(now, &self.identity, live, source));
+        for (index, logged) in &self.log {
+            leader.expect(*index, logged.entry.ops.len());
+        }
+        self.leader = Some(leader);
     }
 
     /// The consumer is deleted: waiting pulls are told. Nothing else happens here.
@@ -228,7 +232,7 @@ impl Consumer {
         }
         self.recover_entry(index, body)?;
         if let (Some(leader), Some(logged)) = (&mut self.leader, self.log.get(&index)) {
-            leader.absorb(&logged.entry);
+            leader.absorb(index, &logged.entry);
         }
         Ok(())
     }

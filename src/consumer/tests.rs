@@ -1,1 +1,5 @@
+//! Whole consumers: scenes that a reader can follow, a random world against a dumb model, and damaged bytes.
 
+mod mutate;
+mod tape;
+mod world;

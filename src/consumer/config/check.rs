@@ -52,37 +52,27 @@ impl ConsumerConfig {
 
     /// Values below the smallest meaningful one become it; a pedantic request is refused instead.
     fn floor_negatives(&mut self, pedantic: bool) -> Result<(), ApiError> {
-        let refuse = |text: &str| Err(errors::PEDANTIC.with("err", text));
-        if self.max_deliver == 0 || self.max_deliver < -1 {
-            if pedantic && self.max_deliver < -1 {
-                return refuse("max_deliver must be set to -1");
+        let floor = |value: &mut i64, least: i64, text: &str| {
+            if *value < least {
+                if pedantic {
+                    return Err(errors::PEDANTIC.with("err", text));
+                }
+                *value = least;
             }
+            Ok(())
+        };
+        floor(&mut self.max_deliver, -1, "max_deliver must be set to -1")?;
+        if self.max_deliver == 0 {
             self.max_deliver = -1;
         }
-        if self.max_ack_pending < -1 {
-            if pedantic {
-                return refuse("max_ack_pending must be set to -1");
-            }
-            self.max_ack_pending = -1;
-        }
-        let fields = [
-            (&mut self.max_waiting, "max_waiting"),
-            (&mut self.max_batch, "max_batch"),
-            (&mut self.max_expires, "max_expires"),
-            (&mut self.max_bytes, "max_bytes"),
-            (&mut self.idle_heartbeat, "idle_heartbeat"),
-            (&mut self.inactive_threshold, "inactive_threshold"),
-            (&mut self.priority_timeout, "priority_timeout"),
-        ];
-        for (value, name) in fields {
-            if *value < 0 {
-                if pedantic {
-                    return refuse(&format!("{name} must not be negative"));
-                }
-                *value = 0;
-            }
-        }
-        Ok(())
+        floor(&mut self.max_waiting, 0, "max_waiting must not be negative")?;
+        floor(&mut self.max_ack_pending, -1, "max_ack_pending must be set to -1")?;
+        floor(&mut self.max_batch, 0, "max_batch must not be negative")?;
+        floor(&mut self.max_expires, 0, "max_expires must not be negative")?;
+        floor(&mut self.max_bytes, 0, "max_bytes must not be negative")?;
+        floor(&mut self.idle_heartbeat, 0, "idle_heartbeat must not be negative")?;
+        floor(&mut self.inactive_threshold, 0, "inactive_threshold must not be negative")?;
+        floor(&mut self.priority_timeout, 0, "priority_timeout must not be negative")
     }
 
     fn fill(&mut self, parent: &Parent, server: &ServerLimits, pedantic: bool) -> Result<(), ApiError> {
@@ -270,8 +260,11 @@ impl ConsumerConfig {
 
     fn check_rest(&self) -> Result<(), ApiError> {
         if !self.sample_freq.is_empty() && sample_percent(&self.sample_freq).is_none() {
-            let number = self.sample_freq.trim_end_matches('%');
-            let text = format!("strconv.Atoi: parsing \"{number}\": invalid syntax");
+            let number = self.sample_freq.strip_suffix('%').unwrap_or(&self.sample_freq);
+            let text = match number.parse::<i64>() {
+                Ok(_) => "<nil>".to_owned(),
+                Err(_) => format!("strconv.Atoi: parsing \"{number}\": invalid syntax"),
+            };
             return Err(errors::CONSUMER_INVALID_SAMPLING.with("err", text));
         }
         if self.is_durable() && !self.name.is_empty() && self.name != self.durable_name {

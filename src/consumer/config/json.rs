@@ -53,10 +53,13 @@ pub fn parse_create(body: &[u8]) -> Result<CreateRequest, ApiError> {
     serde_json::from_slice(body).map_err(|error| errors::INVALID_JSON.with("err", go_words(&error.to_string())))
 }
 
-/// The peer's words for the one mistake that people see often, a misspelt field; other texts stay serde's.
+/// The peer's words for the mistakes that people see, a misspelt field or choice; other texts stay serde's.
 fn go_words(text: &str) -> String {
-    let field = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    field.map_or_else(|| text.to_owned(), |field| format!("json: unknown field \"{field}\""))
+    let quoted = |start: &str| text.strip_prefix(start).and_then(|rest| rest.split('`').next());
+    if let Some(field) = quoted("unknown field `") {
+        return format!("json: unknown field \"{field}\"");
+    }
+    quoted("unknown variant `").map_or_else(|| text.to_owned(), |word| format!("can not unmarshal \"\\\"{word}\\\"\""))
 }
 
 /// Whether a field has its zero value and is left out, as Go's `omitempty` leaves it out.
