@@ -63,15 +63,16 @@ impl Space {
         self.checkpoint_len = len as u64;
     }
 
-    /// The checkpoint at `applied` is durable: what it does not need is given back.
+    /// The checkpoint at `applied` is durable: what it does not need is given back. Nothing for one never taken.
     pub(super) fn checkpointed(&mut self, applied: u64) -> Vec<StreamOutput> {
+        let Some((_, first_index)) = self.taken.iter().find(|taken| taken.0 == applied).copied() else {
+            return Vec::new();
+        };
         let mut given = Vec::new();
-        while let Some((taken, first_index)) = self.taken.front().copied().filter(|taken| taken.0 <= applied) {
-            self.taken.pop_front();
-            if taken == applied && first_index > self.released {
-                self.released = first_index;
-                given.push(StreamOutput::Released { below_index: first_index });
-            }
+        self.taken.retain(|taken| taken.0 > applied);
+        if first_index > self.released {
+            self.released = first_index;
+            given.push(StreamOutput::Released { below_index: first_index });
         }
         let released = self.released;
         self.dead.retain(|index, (at, bytes)| {
