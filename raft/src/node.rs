@@ -381,3 +381,6 @@ fn check_restore(options: &Options, restore: &Restore) -> Result<(), RestoreErro
     }
     quorum::check_rule(membership, &options.commit_rule).map_err(RestoreError::Span)
 }
+
+#[cfg(test)]
+mod tests;

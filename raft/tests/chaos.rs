@@ -195,9 +195,9 @@ impl Run {
         let (now, context) = (self.cluster.now, self.cluster.committed());
         let node = self.cluster.node(id);
         match self.dice.below(3) {
-            0 => drop(node.quiesce()),
+            0 => assert_eq!(node.quiesce(), node.is_quiet()),
             1 => node.wake(now, now.saturating_sub(500)),
-            _ => drop(node.read_index(now, context)),
+            _ => assert_eq!(node.read_index(now, context).is_ok(), node.is_leader()),
         }
         self.cluster.drain(id);
     }

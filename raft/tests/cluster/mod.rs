@@ -130,7 +130,8 @@ impl Cluster {
         let empty = Membership::default();
         let known = members.members().into_iter().map(|id| (id, members));
         for (id, membership) in known.chain(others.iter().map(|id| (NodeId(*id), &empty))) {
-            let disk = Disk { membership: membership.clone(), ..Disk::default() };
+            let hard = HardState { epoch: 1, ..HardState::default() };
+            let disk = Disk { hard, membership: membership.clone(), ..Disk::default() };
             cluster.replicas.insert(id, Replica { disk, ..Replica::default() });
             cluster.start(id);
         }
@@ -200,6 +201,9 @@ impl Cluster {
         let to = packet.ends().1;
         if !self.is_up(to) {
             return self.lose(packet);
+        }
+        if let Packet::Raft(message) = &packet {
+            self.trace.push(format!("{to}: take {}", show_message(message)));
         }
         match packet {
             Packet::Raft(message) => self.deliver_raft(message),
@@ -415,7 +419,7 @@ pub fn show_output(output: &Output) -> String {
             text += &truncate_from.map_or(String::new(), |from| format!(" cut from {from}"));
             text + &if append.is_empty() { String::new() } else { format!(" append {}", show_entries(append)) }
         }
-        Output::Send(message) => format!("-> {}", show_message(message)),
+        Output::Send(message) => format!("send {}", show_message(message)),
         Output::Commit(index) => format!("commit {index}"),
         Output::Role { role, term, leader } => {
             format!("{role:?} in term {term}, leader {}", leader.map_or("none".into(), |id| id.to_string()))
@@ -460,7 +464,7 @@ pub fn show_message(message: &Message) -> String {
         Body::TimeoutNow => "take over".into(),
         Body::Seek => "who leads?".into(),
     };
-    format!("{} [{}] {body}", message.to, message.term)
+    format!("{}>{} [{}] {body}", message.from, message.to, message.term)
 }
 
 fn show_amnesia(amnesia: bool) -> &'static str {
