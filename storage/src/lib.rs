@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 mod append;
+mod blocking;
 mod cache;
 #[cfg(test)]
 mod dice;
@@ -12,6 +13,7 @@ pub mod identity;
 mod index;
 mod judge;
 mod layout;
+mod lock;
 mod log;
 mod manifest;
 pub mod op;
@@ -30,8 +32,10 @@ mod space;
 mod sweep;
 pub mod uring;
 
+pub use blocking::Blocking;
 pub use event::{AppendError, Damage, LogEvent, LogStats, ReadError, ReadResult, ReadTicket};
 pub use identity::{Identity, IdentityError};
+pub use lock::{LockError, StoreLock};
 pub use log::Log;
 pub use op::{BLOCK, DiskData, DiskDone, DiskError, DiskOp, DiskOpKind, FileId, OpId};
 pub use options::{Replay, StoreOptions};

@@ -17,6 +17,9 @@ use bytes::Bytes;
 /// Unit of alignment of everything on disk, in bytes: what O_DIRECT asks of the common devices.
 pub const BLOCK: usize = 4096;
 
+/// Largest small file (manifest, identity), in bytes.
+pub const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// Number of an operation; unique within one log (recovery and the log that it yields count on).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct OpId(pub u64);

@@ -38,6 +38,9 @@ struct Wanted {
     body: Option<Bytes>,
 }
 
+/// A record of a window, or the description and the segment of one that cannot be read.
+pub(crate) type Found = Result<(Lsn, Entry, Record), (Entry, u32)>;
+
 /// One pass over everything that a start hands out.
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
@@ -135,7 +138,7 @@ impl Replay {
     }
 
     /// The window's records, in order, once all of it was answered; those that cannot be read as `Err`.
-    pub fn take_window(&mut self) -> Option<Vec<Result<(Lsn, Entry, Record), (Entry, u32)>>> {
+    pub fn take_window(&mut self) -> Option<Vec<Found>> {
         if self.spans_left > 0 || self.window.is_empty() {
             return None;
         }

@@ -1,5 +1,6 @@
-//! Running disk operations with io_uring: the only part of the crate that awaits.
+//! Running disk operations with io_uring: the only part of the crate that awaits and that names glommio.
 
 mod exec;
+mod files;
 
 pub use exec::Executor;

@@ -1,0 +1,193 @@
+//! Files as io_uring sees them.
+//!
+//! Segments are opened `O_DIRECT|O_DSYNC`: a write is durable when it completes, without a flush of its own, and the
+//! page cache is left alone. A file system that refuses O_DIRECT gets the same writes through the page cache, still
+//! durable by O_DSYNC. Both read and write whole blocks. Reads are copied once, out of the ring's own buffers, because
+//! those cannot leave the core.
+
+use std::io::{Error, ErrorKind, Result};
+use std::path::Path;
+
+use bytes::{Bytes, BytesMut};
+use glommio::GlommioError;
+use glommio::io::{BufferedFile, Directory, DmaFile, OpenOptions};
+
+use crate::op::BLOCK;
+
+/// Largest single transfer: what the ring's buffers are cut into, in bytes.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// An open segment.
+#[derive(Debug)]
+pub(super) enum OpenFile {
+    Direct(DmaFile),
+    Buffered(BufferedFile),
+}
+
+impl OpenFile {
+    /// Opens a file that exists; every write to it is durable when it completes.
+    pub async fn open(path: &Path) -> Result<OpenFile> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(nix::libc::O_DSYNC);
+        match options.dma_open(path).await {
+            Ok(file) => Ok(OpenFile::Direct(file)),
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
+                Ok(OpenFile::Buffered(options.buffered_open(path).await.map_err(plain)?))
+            }
+            Err(error) => Err(plain(error)),
+        }
+    }
+
+    /// Makes a file of `bytes` zeros, durable with its length; written through, so that later writes need no change
+    /// of the file system's own records.
+    pub async fn create(path: &Path, bytes: u64) -> Result<()> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        let file = match options.dma_open(path).await {
+            Ok(file) => OpenFile::Direct(file),
+            Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
+                options.create_new(false).create(true);
+                OpenFile::Buffered(options.buffered_open(path).await.map_err(plain)?)
+            }
+            Err(error) => return Err(plain(error)),
+        };
+        file.allocate(bytes).await?;
+        let mut at = 0;
+        while at < bytes {
+            let len = PIECE_BYTES.min((bytes - at) as usize);
+            file.write_piece(at, len, |piece| piece.fill(0)).await?;
+            at += len as u64;
+        }
+        file.sync().await?;
+        file.close().await
+    }
+
+    /// Reserves the space, so that a full disk is noticed before anything is written. File systems that cannot are
+    /// asked by the zeros.
+    async fn allocate(&self, bytes: u64) -> Result<()> {
+        let asked = match self {
+            OpenFile::Direct(file) => file.pre_allocate(bytes, false).await,
+            OpenFile::Buffered(file) => file.pre_allocate(bytes, false).await,
+        };
+        match asked.map_err(plain) {
+            Err(error) if error.raw_os_error() != Some(nix::libc::EOPNOTSUPP) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the parts one behind the other. Usually one transfer; very large runs take several, in order.
+    pub async fn write(&self, offset: u64, parts: &[Bytes]) -> Result<()> {
+        let total: usize = parts.iter().map(Bytes::len).sum();
+        let mut parts = parts.iter().cloned().collect::<std::collections::VecDeque<Bytes>>();
+        let mut at = 0;
+        while at < total {
+            let len = PIECE_BYTES.min(total - at);
+            self.write_piece(offset + at as u64, len, |piece| fill(piece, &mut parts)).await?;
+            at += len;
+        }
+        Ok(())
+    }
+
+    async fn write_piece(&self, offset: u64, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+        let written = match self {
+            OpenFile::Direct(file) => {
+                let mut buffer = file.alloc_dma_buffer(len);
+                fill(buffer.as_bytes_mut());
+                file.write_at(buffer, offset).await
+            }
+            OpenFile::Buffered(file) => {
+                let mut buffer = vec![0; len];
+                fill(&mut buffer);
+                file.write_at(buffer, offset).await
+            }
+        };
+        // A short write of whole blocks into a file of fixed length has only failed half-way; what is on disk is
+        // unknown.
+        if written.map_err(plain)? == len { Ok(()) } else { Err(Error::from_raw_os_error(nix::libc::EIO)) }
+    }
+
+    /// Exactly `len` bytes; `UnexpectedEof` when the file ends before.
+    pub async fn read(&self, offset: u64, len: usize) -> Result<Bytes> {
+        let mut bytes = BytesMut::with_capacity(len);
+        while bytes.len() < len {
+            let at = offset + bytes.len() as u64;
+            let piece = PIECE_BYTES.min((len - bytes.len()).next_multiple_of(BLOCK));
+            let read = match self {
+                OpenFile::Direct(file) => file.read_at_aligned(at, piece).await,
+                OpenFile::Buffered(file) => file.read_at(at, piece).await,
+            };
+            let read = read.map_err(plain)?;
+            if read.is_empty() {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            let wanted = read.len().min(len - bytes.len());
+            bytes.extend_from_slice(read.get(..wanted).unwrap_or_default());
+        }
+        Ok(bytes.freeze())
+    }
+
+    pub async fn sync(&self) -> Result<()> {
+        match self {
+            OpenFile::Direct(file) => file.fdatasync().await.map_err(plain),
+            OpenFile::Buffered(file) => file.fdatasync().await.map_err(plain),
+        }
+    }
+
+    async fn close(self) -> Result<()> {
+        match self {
+            OpenFile::Direct(file) => file.close().await.map_err(plain),
+            OpenFile::Buffered(file) => file.close().await.map_err(plain),
+        }
+    }
+}
+
+/// Moves bytes from the front of the parts until the piece is full.
+fn fill(piece: &mut [u8], parts: &mut std::collections::VecDeque<Bytes>) {
+    let mut at = 0;
+    while at < piece.len() {
+        let Some(mut part) = parts.pop_front() else { break };
+        let taken = part.split_to(part.len().min(piece.len() - at));
+        piece[at..at + taken.len()].copy_from_slice(&taken);
+        at += taken.len();
+        if !part.is_empty() {
+            parts.push_front(part);
+        }
+    }
+    piece[at..].fill(0);
+}
+
+/// Writes a small file beside its place and moves it there.
+pub(super) async fn replace(dir: &Path, name: &str, data: &[u8]) -> Result<()> {
+    let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
+    let file = BufferedFile::create(&new).await.map_err(plain)?;
+    let written = file.write_at(data.to_vec(), 0).await.map_err(plain)?;
+    if written != data.len() {
+        return Err(ErrorKind::StorageFull.into());
+    }
+    file.fdatasync().await.map_err(plain)?;
+    file.close().await.map_err(plain)?;
+    glommio::io::rename(&new, &path).await.map_err(plain)?;
+    sync_dir(dir).await
+}
+
+/// Removes a file; one that is not there is fine.
+pub(super) async fn remove(dir: &Path, name: &str) -> Result<()> {
+    match glommio::io::remove(dir.join(name)).await.map_err(plain) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => sync_dir(dir).await,
+    }
+}
+
+/// Makes names in a directory durable.
+pub(super) async fn sync_dir(dir: &Path) -> Result<()> {
+    let dir = Directory::open(dir).await.map_err(plain)?;
+    dir.sync().await.map_err(plain)?;
+    dir.close().await.map_err(plain)
+}
+
+fn plain(error: GlommioError<()>) -> Error {
+    match error.raw_os_error() {
+        Some(errno) => Error::from_raw_os_error(errno),
+        None => Error::from(error),
+    }
+}
