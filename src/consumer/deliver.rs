@@ -72,6 +72,10 @@ impl Leader {
 
     /// Pending messages that are gone from the stream stop counting against `max_ack_pending`.
     fn drop_removed<S: Source>(&mut self, now: Now, source: &S, outputs: &mut Outputs) {
+        if self.live.pending.is_empty() {
+            self.holes_due_us = None;
+            return;
+        }
         let first = source.first_seq();
         if self.live.pending.first().is_some_and(|(seq, _)| seq < first) {
             self.step(now, Op::Trimmed { first });

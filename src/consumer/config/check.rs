@@ -3,6 +3,8 @@
 use crate::api::errors::{self, ApiError};
 use crate::limits::{DESCRIPTION_BYTES_MAX, METADATA_BYTES_MAX, NAME_BYTES_MAX};
 
+use crate::stream::StreamConfig;
+
 use super::{ACK_PENDING_DEFAULT, ACK_WAIT_DEFAULT_NS, AckPolicy, ConsumerConfig, DeliverPolicy, INACTIVE_DEFAULT_NS};
 use super::{PriorityPolicy, ReplayPolicy};
 
@@ -19,6 +21,16 @@ pub struct Parent {
     pub max_ack_pending: i64,
     /// `consumer_limits.inactive_threshold`, nanoseconds, 0 for none.
     pub inactive_threshold: i64,
+}
+
+impl Parent {
+    pub fn of(config: &StreamConfig) -> Parent {
+        Parent {
+            replicas: usize::try_from(config.num_replicas).unwrap_or(0).max(1),
+            max_ack_pending: config.consumer_limits.max_ack_pending,
+            inactive_threshold: config.consumer_limits.inactive_threshold,
+        }
+    }
 }
 
 /// The operator's limits: `jetstream { limits { … } }` and the account's. 0 is none.
