@@ -90,9 +90,6 @@ pub const GROUP_QUIET_US: u64 = 150_000;
 /// Entries that a compaction leaves for a follower that is behind: sending them is cheaper than streaming the state.
 pub const CHECKPOINT_LAG_MAX: u64 = 4096;
 
-/// Entries that a machine has let go of and that wait for the next checkpoint; more of them are a reason to take one.
-pub const CHECKPOINT_HELD_MAX: u64 = 4096;
-
 /// Entries by which a learner may lag when it is made a voter. The change itself waits for nobody, but a voter that is
 /// far behind would hold up commits as soon as another one fails.
 pub const MEMBERS_LAG_MAX: u64 = 256;
@@ -133,3 +130,10 @@ pub const STREAM_TRIM_US_MIN: u64 = 50_000;
 
 /// How often a full store is asked whether there is space again, microseconds.
 pub const SPACE_RETRY_US: u64 = 1_000_000;
+
+/// Subjects in one page of STREAM.INFO (peer: 100,000).
+pub const STREAM_SUBJECTS_PAGE: usize = 100_000;
+
+/// Deleted sequences that STREAM.INFO lists at most; the peer lists all, which for a long-lived key-value bucket is
+/// millions of numbers nobody reads.
+pub const STREAM_DELETED_DETAILS_MAX: usize = 100_000;

@@ -50,7 +50,9 @@ impl Stream {
             return;
         }
         self.lead(Now::default(), false);
-        while let Some(last) = self.pending.pop_back_if(|last| last.index >= from) {
+        while self.pending.back().is_some_and(|last| last.index >= from)
+            && let Some(last) = self.pending.pop_back()
+        {
             self.pending_bytes -= last.body_len as usize;
             last.drop_from(&mut self.index.subjects);
         }
@@ -62,7 +64,9 @@ impl Stream {
     pub fn apply(&mut self, _now: Now, upto: u64) {
         let before = (self.index.last_seq, self.index.messages);
         let mut stored = 0;
-        while let Some(pending) = self.pending.pop_front_if(|first| first.index <= upto) {
+        while self.pending.front().is_some_and(|first| first.index <= upto)
+            && let Some(pending) = self.pending.pop_front()
+        {
             self.pending_bytes -= pending.body_len as usize;
             self.applied = pending.index;
             if let Work::Store(store) = &pending.work {
@@ -176,6 +180,8 @@ impl Stream {
         if purge.is_unfiltered() && purge.keep == 0 {
             return match purge.seq {
                 0 => self.remove_all(),
+                // Nothing is below the first sequence there can be.
+                1 => 0,
                 seq => {
                     let removed = self.remove_below(seq);
                     self.skip_to(purge.last_seq_floor());

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
+use super::Stream;
 use super::config::StreamConfig;
 use crate::ids::Seq;
+use crate::limits::{STREAM_DELETED_DETAILS_MAX, STREAM_SUBJECTS_PAGE};
 
 pub const TYPE_INFO: &str = "io.nats.jetstream.api.v1.stream_info_response";
 pub const TYPE_CREATE: &str = "io.nats.jetstream.api.v1.stream_create_response";
@@ -77,6 +79,38 @@ pub struct StreamInfo {
     pub ts: i64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub did_create: bool,
+}
+
+impl Stream {
+    /// What this replica can say to an INFO request: state with the details asked for, and paging. `kind`, `cluster` and
+    /// `ts` are the caller's to set, as is `state.consumer_count`.
+    ///
+    /// Costs a walk over the subjects when they are asked for.
+    pub fn info(&self, request: &InfoRequest) -> StreamInfo {
+        let mut state = self.state();
+        let mut paging = Paging::default();
+        if request.deleted_details {
+            state.deleted = self.deleted(STREAM_DELETED_DETAILS_MAX);
+        }
+        if !request.subjects_filter.is_empty() {
+            let offset = usize::try_from(request.offset).unwrap_or(usize::MAX);
+            let (page, total) = self.subjects(request.subjects_filter.as_bytes(), offset, STREAM_SUBJECTS_PAGE);
+            let named = page.into_iter().map(|(text, count)| (String::from_utf8_lossy(&text).into_owned(), count));
+            state.subjects = Some(named.collect::<BTreeMap<_, _>>()).filter(|page| !page.is_empty());
+            paging = Paging { total: total as u64, offset: request.offset, limit: STREAM_SUBJECTS_PAGE as u64 };
+        }
+        StreamInfo {
+            kind: None,
+            paging: Some(paging),
+            config: self.config().shown(),
+            created: self.created_ns(),
+            state,
+            domain: self.domain().map(str::to_owned),
+            cluster: None,
+            ts: 0,
+            did_create: false,
+        }
+    }
 }
 
 fn is_zero(number: &u64) -> bool {

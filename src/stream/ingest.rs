@@ -95,10 +95,10 @@ impl Stream {
     }
 
     fn check_size(&self, subject: &[u8], block: &[u8], payload: &[u8]) -> Result<(), ApiError> {
-        let size_max = usize::try_from(self.config.max_msg_size).unwrap_or(usize::MAX);
+        let size_max = StreamConfig::bound(self.config.max_msg_size.into()).unwrap_or(u64::MAX);
         // A row keeps its size in 31 bits.
         let whole = subject.len().saturating_add(block.len()).saturating_add(payload.len());
-        if block.len().saturating_add(payload.len()) > size_max || whole > i32::MAX as usize {
+        if block.len().saturating_add(payload.len()) as u64 > size_max || whole > i32::MAX as usize {
             return Err(STREAM_MESSAGE_EXCEEDS_MAXIMUM);
         }
         if block.len() > HEADERS_BYTES_MAX {

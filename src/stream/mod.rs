@@ -88,16 +88,28 @@ pub struct At {
 pub enum StreamOutput {
     Reply(Reply),
     /// The stream needs no entry below this index any more. Never said before a durable checkpoint knows it.
-    Released { below_index: u64 },
+    Released {
+        below_index: u64,
+    },
     /// So many bytes of an entry's body will never be read again; they add up. For an entry that is dead as a whole the
-    /// last one is the whole length, so the sum may exceed it. Never said before a durable checkpoint knows it.
-    Dead { index: u64, bytes: u32 },
+    /// last one is the whole length, so the sum may exceed it. Never said before a durable checkpoint knows it. After a
+    /// restart only entries that are dead as a whole are told again.
+    Dead {
+        index: u64,
+        bytes: u32,
+    },
     /// Consumers have something to read.
-    Grew { last_seq: Seq },
+    Grew {
+        last_seq: Seq,
+    },
     /// Messages went: consumers look whether theirs are among them.
-    Shrunk { first_seq: Seq },
+    Shrunk {
+        first_seq: Seq,
+    },
     /// A new configuration is in force; whoever asked for it is to be answered with STREAM.INFO.
-    ConfigChanged { answer: Option<Answer> },
+    ConfigChanged {
+        answer: Option<Answer>,
+    },
 }
 
 /// Invariants: `pending` is in order of index, all above `applied`; `log_last_seq` is the last sequence once all of it
@@ -160,6 +172,10 @@ impl Stream {
     pub fn set_domain(&mut self, domain: Option<String>) {
         self.domain = domain;
         self.remake_acks();
+    }
+
+    pub fn domain(&self) -> Option<&str> {
+        self.domain.as_deref()
     }
 
     pub fn group(&self) -> GroupId {

@@ -5,12 +5,12 @@
 
 use bytes::Bytes;
 
+use super::Answer;
 use super::config::StreamConfig;
 use super::index::Size;
 use super::record::{Batch, Damaged, Entry, Purge, Rollup};
 use super::siphash;
 use super::subjects::{SubjectId, Subjects};
-use super::Answer;
 use crate::ids::{Place, Seq};
 
 #[derive(Debug)]

@@ -106,7 +106,8 @@ impl Stream {
 
     /// The first message that is not older than `ns` (nanoseconds since the Unix epoch), or one past the last.
     pub fn seq_at_time(&self, ns: i64) -> Seq {
-        let found = self.index.spans.seq_at_time(ns).and_then(|base| self.index.next_live(base.max(self.index.first_seq)));
+        let found =
+            self.index.spans.seq_at_time(ns).and_then(|base| self.index.next_live(base.max(self.index.first_seq)));
         found.unwrap_or(self.index.last_seq + 1)
     }
 

@@ -102,10 +102,15 @@ pub struct StoredMessage {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entry {
     Batch(Batch),
-    Delete { seq: Seq, erase: bool },
+    Delete {
+        seq: Seq,
+        erase: bool,
+    },
     Purge(Purge),
     /// Age expiry, decided by the leader: everything below goes.
-    Trim { first_seq: Seq },
+    Trim {
+        first_seq: Seq,
+    },
     Config(Box<StreamConfig>),
 }
 

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::checkpoint::Checkpoint;
+use super::dedup::Dedup;
 use super::index::Index;
 use super::pending::{Pending, Store, Work};
 use super::record::Damaged;
@@ -144,6 +145,7 @@ impl Stream {
         index.first_seq = checkpoint.first_seq;
         index.last_seq = checkpoint.last_seq;
         index.last_time_ns = checkpoint.last_time_ns;
+        self.dedup = Dedup::default();
         checkpoint.ids.iter().for_each(|seen| self.dedup.insert(*seen));
         self.last_id = checkpoint.last_id;
         self.applied = checkpoint.applied;
@@ -158,19 +160,16 @@ impl Stream {
         if live > 0 {
             self.index.spans.push(Span { base_seq, index, time_ns, body_len, count, live });
         }
-        let mut dead_bytes = 0;
         for (seq, (subject, size)) in (store.base_seq..).zip(&store.rows) {
             if checkpoint.holds(seq) {
                 let bytes = self.message_bytes(*size);
                 self.index.store(seq, *subject, *size, bytes);
-            } else if seq > checkpoint.first_seq {
-                dead_bytes += size.raw();
             }
             self.index.subjects.arrived(*subject);
         }
-        let bytes = if live == 0 { body_len } else { dead_bytes };
-        if bytes > 0 {
-            self.outputs.push_back(StreamOutput::Dead { index, bytes });
+        // Parts of entries were told when they died: telling them twice could make a living entry look dead.
+        if live == 0 {
+            self.outputs.push_back(StreamOutput::Dead { index, bytes: body_len });
         }
     }
 }

@@ -199,7 +199,7 @@ impl Rows {
             let chunk_end = (at / CHUNK + 1) * CHUNK;
             if let Some(chunk) = self.chunk(at) {
                 let rows = |seq: Seq| (seq.saturating_sub(chunk.from) as usize).min(chunk.subject.len());
-                let whole = at % CHUNK == 0 && chunk_end <= to;
+                let whole = at.is_multiple_of(CHUNK) && chunk_end <= to;
                 let cut = rows(at % CHUNK)..rows(to.min(chunk_end) - (chunk_end - CHUNK));
                 sum += each(chunk, (!whole).then_some(cut));
             }

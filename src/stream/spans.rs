@@ -74,10 +74,6 @@ impl Spans {
         self.dead = 0;
     }
 
-    pub(super) fn front(&self) -> Option<&Span> {
-        self.all.front()
-    }
-
     /// First sequence of the first entry that is not older than `ns`.
     pub(super) fn seq_at_time(&self, ns: i64) -> Option<Seq> {
         let at = self.all.partition_point(|span| span.time_ns < ns);
@@ -87,10 +83,6 @@ impl Spans {
     /// Entries with something living, by index.
     pub(super) fn live(&self) -> impl DoubleEndedIterator<Item = &Span> {
         self.all.iter().filter(|span| span.live > 0)
-    }
-
-    pub(super) fn live_len(&self) -> usize {
-        self.all.len() - self.dead
     }
 
     fn position(&self, seq: Seq) -> Option<usize> {
@@ -129,10 +121,10 @@ mod tests {
             spans.kill(1 + at * 3);
             spans.kill(2 + at * 3);
         }
-        assert_eq!(spans.live_len(), 2);
+        assert_eq!(spans.live().count(), 2);
         assert!(spans.all.len() < 200);
         spans.trim(4);
-        assert_eq!(spans.front().map(|span| span.base_seq), Some(1 + 999 * 3));
+        assert_eq!(spans.live().next().map(|span| span.base_seq), Some(1 + 999 * 3));
     }
 
     #[test]

@@ -127,7 +127,8 @@ fn a_cluster_allows_replicas_and_servers_bound_the_window() {
 
 #[test]
 fn a_configuration_survives_the_log_and_a_repeated_create_is_recognised() {
-    let json = br#"{"name":"S","subjects":["a.>"],"placement":{"tags":["dc:1"]},"metadata":{"k":"v"},"max_age":1000000000}"#;
+    let json =
+        br#"{"name":"S","subjects":["a.>"],"placement":{"tags":["dc:1"]},"metadata":{"k":"v"},"max_age":1000000000}"#;
     let config = StreamConfig::parse(json).unwrap().defaulted(&StreamLimits::default()).unwrap();
     assert_eq!(StreamConfig::from_stored(&config.to_stored()), Some(config.clone()));
     assert!(config.same_as(&config.shown()));
