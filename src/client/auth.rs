@@ -212,6 +212,11 @@ impl Checked {
     }
 }
 
+/// Whether a password is the configured one, plain or bcrypt.
+pub fn secret_matches(secret: &Secret, given: &str) -> bool {
+    Checked::new(secret, None).is(given, 0)
+}
+
 /// Equality in time that depends on the lengths only.
 fn same(left: &[u8], right: &[u8]) -> bool {
     let differing = left.iter().zip(right).fold(0, |sum: u8, (a, b)| sum | (a ^ b));

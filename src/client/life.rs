@@ -140,8 +140,9 @@ impl Front {
 
     /// Puts a client into an account. False when it was closed because the account is full.
     pub(super) fn enter(&mut self, now: Now, slot: u32, pass: Pass, standing: Standing) -> bool {
-        self.leave(slot);
         let account = pass.account;
+        let again = self.conn(slot).is_some_and(|conn| conn.counted && conn.account == account);
+        self.leave(slot);
         let max = self.accounts.get(account).and_then(|account| account.limits.connections_max);
         let elsewhere: u32 =
             self.elsewhere.by_account.iter().filter(|(other, _)| *other == account).map(|(_, count)| count).sum();
@@ -151,7 +152,7 @@ impl Front {
         let full = max.is_some_and(|max| exchange.connections + elsewhere >= max);
         if !full {
             exchange.connections += 1;
-            exchange.total_connections += 1;
+            exchange.total_connections += u64::from(!again);
         }
         let first_ping = self.first_ping_us();
         let Some(conn) = self.conn(slot) else { return false };

@@ -1,1 +1,9 @@
+//! The client side as a whole: bytes in, bytes out.
 
+mod desk;
+mod life;
+mod nodes;
+mod peer;
+mod script;
+mod sessions;
+mod splits;
