@@ -104,7 +104,8 @@ impl Writer {
 impl Log {
     /// Takes a record. It can be read at once and is durable when `durable()` reaches the answer.
     ///
-    /// An entry supersedes every entry of its group with the same or a higher index.
+    /// An entry supersedes every entry of its group with the same or a higher index. That takes a truncation before
+    /// it; a crash may come between the two.
     pub fn append(&mut self, record: Record) -> Result<Lsn, AppendError> {
         let lawful = match record.kind {
             RecordKind::ENTRY => {
@@ -121,7 +122,7 @@ impl Log {
             return self.truncate(record.group, record.index).map(|lsn| lsn.unwrap_or(self.appended()));
         }
         self.admit(record.kind, record.body.len())?;
-        if record.kind == RecordKind::ENTRY && self.last_of(record.group) >= record.index {
+        if record.kind == RecordKind::ENTRY && self.top_of(record.group) >= record.index {
             self.cut(record.group, record.index);
         }
         Ok(self.enter(record, None))
@@ -130,7 +131,7 @@ impl Log {
     /// Entries from `from` on are dead, after a restart too. Answers with the record that says so, `None` when there
     /// was nothing to do.
     pub fn truncate(&mut self, group: GroupId, from: Index) -> Result<Option<Lsn>, AppendError> {
-        if self.last_of(group) < from {
+        if self.top_of(group) < from {
             return Ok(None);
         }
         self.admit(RecordKind::TRUNCATE, 0)?;
@@ -186,8 +187,9 @@ impl Log {
         self.writer.mark = true;
     }
 
-    fn last_of(&self, group: GroupId) -> Index {
-        self.index.groups.get(&group).and_then(|group| group.slots.last()).unwrap_or(0)
+    /// Entries above are not on disk; a dead one up to here may be, and must not come back above its successor.
+    fn top_of(&self, group: GroupId) -> Index {
+        self.index.groups.get(&group).map_or(0, |group| group.top)
     }
 
     /// Entries from `from` on die, and a record says so. Space was admitted by the caller: it is one entry.

@@ -42,6 +42,8 @@ pub(crate) struct Single {
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     pub slots: Slots,
+    /// Highest index that was appended and not truncated, dead or alive: what may come back after a restart.
+    pub top: EntryIndex,
     /// Entries below are dead.
     pub floor: EntryIndex,
     /// The floor that the log itself knows.
@@ -104,6 +106,7 @@ impl Index {
         let group = self.groups.entry(entry.group).or_default();
         match entry.kind {
             RecordKind::ENTRY => {
+                group.top = entry.index;
                 if let Some(before) = group.slots.put(Place::of(entry, UNPLACED)) {
                     before.die(deaths, damaged);
                 }
@@ -122,6 +125,7 @@ impl Index {
     pub fn append_copy(&mut self, entry: &Entry, deaths: &mut Deaths) {
         let group = self.groups.entry(entry.group).or_default();
         if entry.kind == RecordKind::ENTRY {
+            group.top = group.top.max(entry.index);
             let dead = group.slots.get(entry.index).filter(|old| old.lsn == entry.lsn).map_or(0, |old| old.dead);
             if let Some(before) = group.slots.put(Place { dead, ..Place::of(entry, UNPLACED) }) {
                 before.die(deaths, &mut self.damaged);
@@ -154,6 +158,7 @@ impl Index {
     /// Entries from `from` on die.
     pub fn truncate(&mut self, group: GroupId, from: EntryIndex, deaths: &mut Deaths) {
         if let Some(group) = self.groups.get_mut(&group) {
+            group.top = group.top.min(from.saturating_sub(1));
             group.slots.take_range(from, u64::MAX, |_| true, |place| place.die(deaths, &mut self.damaged));
         }
     }
@@ -192,7 +197,7 @@ impl Index {
             self.damaged -= u64::from(single.damaged);
             single.die(deaths);
         }
-        (group.floor, group.floor_noted) = (0, 0);
+        (group.floor, group.floor_noted, group.top) = (0, 0, 0);
     }
 
     /// True when that very copy of the record counts.
@@ -282,6 +287,7 @@ impl Index {
         for group in self.groups.values_mut() {
             let floor = group.latest(RecordKind::FLOOR).map_or(0, |single| single.entry.index);
             (group.floor, group.floor_noted) = (floor, floor);
+            group.top = group.slots.last().unwrap_or(0);
         }
         self.groups.retain(|_, g| g.slots.len() > 0 || !g.latest.is_empty() || !g.guards.is_empty());
     }

@@ -103,6 +103,11 @@ impl Log {
         self.index.bounds(group)
     }
 
+    /// Entries of the group below this index are dead and cannot be appended any more; 0 without any.
+    pub fn floor(&self, group: GroupId) -> crate::record::Index {
+        self.index.groups.get(&group).map_or(0, |group| group.floor)
+    }
+
     /// Term and epoch of a live entry.
     pub fn term(&self, group: GroupId, index: crate::record::Index) -> Option<(Term, u32)> {
         let place = self.index.groups.get(&group)?.slots.get(index)?;

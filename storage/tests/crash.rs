@@ -63,6 +63,8 @@ struct World {
     /// LSNs of entries that were released or killed.
     dismissed: BTreeSet<Lsn>,
     floors: BTreeMap<u64, u64>,
+    /// Highest index of each group that was appended and not truncated, dead or alive.
+    tops: BTreeMap<u64, u64>,
     fulls: u64,
     moved: u64,
     runs_torn: u64,
@@ -93,6 +95,7 @@ impl World {
             now: State::default(),
             dismissed: BTreeSet::new(),
             floors: BTreeMap::new(),
+            tops: BTreeMap::new(),
             fulls: 0,
             moved: 0,
             runs_torn: 0,
@@ -120,9 +123,13 @@ impl World {
     fn append(&mut self, log: &mut Log, record: Record, fact: fn(Record) -> Fact) {
         match log.append(record.clone()) {
             Ok(lsn) => {
+                let (group, index) = (record.group.0, record.index);
                 if record.kind == RecordKind::ENTRY {
-                    // Superseding takes two records; a crash may come between them.
-                    self.fact(Lsn(lsn.0 - 1), Fact::Cut(record.group.0, record.index));
+                    let top = self.tops.insert(group, index).unwrap_or(0);
+                    if top >= index {
+                        // Superseding takes two records; a crash may come between them.
+                        self.fact(Lsn(lsn.0 - 1), Fact::Cut(group, index));
+                    }
                 }
                 self.fact(lsn, fact(record));
             }
@@ -159,6 +166,7 @@ impl World {
                 let from = floor + self.dice.below(last + 2 - floor);
                 if let Ok(Some(lsn)) = log.truncate(GroupId(group), from) {
                     self.fact(lsn, Fact::Cut(group, from));
+                    self.tops.insert(group, from - 1);
                 }
             }
             82..86 => self.release(log, group, last),
@@ -167,6 +175,7 @@ impl World {
                 if let Ok(lsn) = log.drop_group(GroupId(group)) {
                     self.fact(lsn, Fact::Drop(group));
                     self.floors.remove(&group);
+                    self.tops.remove(&group);
                 }
             }
             _ => log.mark(),
@@ -330,6 +339,12 @@ impl World {
         }
         self.base = self.now.clone();
         self.dismissed.clear();
+        self.tops = (1..=5).map(|group| (group, self.now.last(group))).collect();
+        // A drop that did not survive leaves the floor that the log knows.
+        for group in 1..=5 {
+            let floor = self.floors.entry(group).or_default();
+            *floor = log.floor(GroupId(group)).max(*floor);
+        }
         for (group, below) in &self.floors {
             log.release(GroupId(*group), *below);
             self.now.entries.retain(|(of, index), (lsn, _)| {
