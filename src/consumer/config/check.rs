@@ -2,7 +2,6 @@
 
 use crate::api::errors::{self, ApiError};
 use crate::limits::{DESCRIPTION_BYTES_MAX, METADATA_BYTES_MAX, NAME_BYTES_MAX};
-
 use crate::stream::StreamConfig;
 
 use super::{ACK_PENDING_DEFAULT, ACK_WAIT_DEFAULT_NS, AckPolicy, ConsumerConfig, DeliverPolicy, INACTIVE_DEFAULT_NS};

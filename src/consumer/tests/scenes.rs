@@ -477,6 +477,19 @@ fn a_checkpoint_releases_the_log_before_it() {
 }
 
 #[test]
+fn a_checkpoint_knows_what_was_given_up() {
+    let config = ConsumerConfig { ack_wait: 1_000_000_000, max_deliver: 1, ..explicit() };
+    let mut scene = Scene::new(config.clone(), 1);
+    scene.pull("p", "1");
+    scene.pass(1_000_000);
+    assert_eq!(scene.turn(), "ADVISORY.CONSUMER.MAX_DELIVERIES.S.c");
+    let mut other = Scene::new(config, 1);
+    other.consumer.restore(&scene.consumer.checkpoint()).expect("own checkpoint");
+    assert_eq!(other.consumer.state().pending.num_redelivered(), 1);
+    assert!(other.consumer.state().pending.is_exhausted(1));
+}
+
+#[test]
 fn info_has_the_peers_fields() {
     let mut scene = Scene::new(explicit(), 3);
     scene.pull("p", "2");
@@ -498,6 +511,44 @@ fn info_has_the_peers_fields() {
         "ts": "2023-11-14T22:13:20Z",
     });
     assert_eq!(json, expected);
+}
+
+#[test]
+fn info_counts_as_the_peer_counts() {
+    // Recorded from nats-server 2.15.1 with the same nine messages.
+    let numbers = |scene: &Scene| {
+        let info = scene.info();
+        let (delivered, floor) = (&info.delivered, &info.ack_floor);
+        let points = [delivered.consumer_seq, delivered.stream_seq, floor.consumer_seq, floor.stream_seq];
+        let [dc, ds, fc, fs] = points;
+        let (ap, rd, w, np) = (info.num_ack_pending, info.num_redelivered, info.num_waiting, info.num_pending);
+        format!("d={dc}/{ds} f={fc}/{fs} ap={ap} rd={rd} w={w} np={np}")
+    };
+    let started = |deliver_policy, opt_start_seq, filter: &str| {
+        let config = ConsumerConfig { deliver_policy, opt_start_seq, filter_subject: filter.into(), ..explicit() };
+        Scene::new(config, 9)
+    };
+    assert_eq!(numbers(&started(DeliverPolicy::All, 0, "a.0")), "d=0/0 f=0/0 ap=0 rd=0 w=0 np=3");
+    assert_eq!(numbers(&started(DeliverPolicy::New, 0, "")), "d=0/9 f=0/9 ap=0 rd=0 w=0 np=0");
+    assert_eq!(numbers(&started(DeliverPolicy::ByStartSequence, 5, "")), "d=0/4 f=0/4 ap=0 rd=0 w=0 np=5");
+    assert_eq!(numbers(&started(DeliverPolicy::Last, 0, "")), "d=0/8 f=0/8 ap=0 rd=0 w=0 np=1");
+
+    let mut last = started(DeliverPolicy::LastPerSubject, 0, "a.>");
+    assert_eq!(numbers(&last), "d=0/6 f=0/6 ap=0 rd=0 w=0 np=3");
+    last.pull("p", "1");
+    assert_eq!(numbers(&last), "d=1/7 f=0/6 ap=1 rd=0 w=0 np=2");
+    last.pull("p", "5");
+    assert_eq!(numbers(&last), "d=3/9 f=0/6 ap=3 rd=0 w=1 np=0");
+
+    let mut purged = started(DeliverPolicy::All, 0, "");
+    purged.pull("p", "2");
+    assert_eq!(numbers(&purged), "d=2/2 f=0/0 ap=2 rd=0 w=0 np=7");
+    purged.tape.purge(5);
+    purged.consumer.stream_purged(purged.now, 5);
+    purged.turn();
+    assert_eq!(numbers(&purged), "d=2/4 f=2/4 ap=0 rd=0 w=0 np=5");
+    purged.pull("p", "1");
+    assert_eq!(numbers(&purged), "d=3/5 f=2/4 ap=1 rd=0 w=0 np=4");
 }
 
 #[test]
