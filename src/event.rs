@@ -94,16 +94,8 @@ pub enum Effect {
     Fatal { text: String },
 }
 
-/// Severity of a line in the log, with the peer's three-letter names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Error,
-    Fatal,
-}
+/// Severity of a line in the log.
+pub use crate::logging::Level;
 
 impl From<crate::client::Level> for Level {
     fn from(level: crate::client::Level) -> Level {

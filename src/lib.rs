@@ -20,3 +20,5 @@ pub mod event;
 pub mod group;
 pub mod jetstream;
 pub mod system;
+pub mod runtime;
+pub mod shard;

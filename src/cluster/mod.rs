@@ -10,3 +10,4 @@ pub mod codec;
 pub mod interest;
 pub mod leads;
 pub mod view;
+pub mod peers;

@@ -1,7 +1,7 @@
 //! The links of this server, on the core that owns them: what each peer is, and the frames that this turn sends it.
 //!
 //! A frame of a lane carries the messages of one turn, each with the core it comes from and the core it is for:
-//! `to: u16, from: u16, len: u32, message`, little-endian. One frame per peer and lane and turn: the batch adapts to the
+//! `to: u16, from: u16, message`, little-endian (a message knows its own length). One frame per peer and lane and turn: the batch adapts to the
 //! load by itself.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use net::peer::lane::Lane;
 
-use super::codec;
+use super::codec::{self, Decoded};
 use super::wire::NodeMsg;
 use crate::account::Accounts;
 use crate::ids::{CoreId, ServerId};
@@ -56,11 +56,7 @@ impl Peers {
         let frame = &mut outgoing.lanes[slot(lane)];
         frame.put_u16_le(to);
         frame.put_u16_le(from);
-        let at = frame.len();
-        frame.put_u32_le(0);
         codec::encode(msg, accounts, frame);
-        let len = u32::try_from(frame.len() - at - 4).expect("a message is far below 4 GiB");
-        frame[at..at + 4].copy_from_slice(&len.to_le_bytes());
         if frame.len() >= FRAME_BYTES_SOFT {
             let bytes = frame.split().freeze();
             self.full.push((peer, lane, bytes));
@@ -92,17 +88,15 @@ pub type Parcel = (CoreId, CoreId, NodeMsg);
 pub fn open_frame(mut frame: Bytes, accounts: &Accounts) -> Result<Vec<Parcel>, String> {
     let mut parcels = Vec::new();
     while !frame.is_empty() {
-        if frame.len() < 8 {
+        if frame.len() < 4 {
             return Err("a message's head is cut off".into());
         }
-        let (to, from, len) = (frame.get_u16_le(), frame.get_u16_le(), frame.get_u32_le() as usize);
-        if frame.len() < len {
-            return Err("a message is cut off".into());
-        }
-        let msg = codec::decode(frame.split_to(len), accounts).map_err(|e| e.to_string())?;
-        // An account that is unknown here is the other side's business.
-        if let Some(msg) = msg {
-            parcels.push((to, from, msg));
+        let (to, from) = (frame.get_u16_le(), frame.get_u16_le());
+        match codec::decode(&mut frame, accounts).map_err(|e| e.to_string())? {
+            Some(Decoded::Message(msg)) => parcels.push((to, from, msg)),
+            // An account or a kind that this server does not know is the other side's business.
+            Some(Decoded::UnknownAccount(_) | Decoded::UnknownKind(_)) => {}
+            None => return Err("a message is missing".into()),
         }
     }
     Ok(parcels)

@@ -134,6 +134,7 @@ impl JetStream {
             restored: false,
             created,
             asked_config: None,
+            checkpointing: false,
             wakeup_us: None,
             consumers: Vec::new(),
         }
@@ -428,6 +429,7 @@ fn new_consumer(
         restoring: BTreeMap::new(),
         created,
         wakeup_us: None,
+        checkpointing: false,
         unproposed: VecDeque::new(),
         parcels: VecDeque::new(),
     }

@@ -24,6 +24,8 @@ pub struct HostedStream {
     pub created: bool,
     /// The configuration that this leader has proposed last and that is not applied yet.
     pub asked_config: Option<StreamConfig>,
+    /// A checkpoint is on its way to the disk.
+    pub checkpointing: bool,
     /// When the stream wants to be woken, microseconds.
     pub wakeup_us: Option<u64>,
     pub consumers: Vec<GroupId>,
@@ -42,6 +44,7 @@ pub struct HostedConsumer {
     pub restoring: BTreeMap<u64, Bytes>,
     pub created: bool,
     pub wakeup_us: Option<u64>,
+    pub checkpointing: bool,
     /// State changes that the group was too busy to take; they go first, in order.
     pub unproposed: VecDeque<Bytes>,
     /// Deliveries and answers in the order in which they must leave; the first may wait for its message to be read.

@@ -170,7 +170,7 @@ impl JetStream {
             }
         }
         let forgets = meta.forgets;
-        self.groups.applied(now, GroupId::META, committed);
+        self.groups.applied(GroupId::META, committed);
         self.out.push_back(JsOutput::TableRestored(Arc::new(self.table.clone()), forgets));
         self.table_restored(now, view, forgets);
     }

@@ -22,7 +22,8 @@ impl JetStream {
             GroupOutput::Role { group, leading, term, .. } => self.on_role(now, view, group, leading, term),
             GroupOutput::Members { group, voters, learners } => self.on_members(now, view, group, &voters, &learners),
             GroupOutput::Read { token, result, .. } => self.on_read(now, view, token, result),
-            GroupOutput::WantCheckpoint { group } => self.on_want_checkpoint(now, group),
+            GroupOutput::WantCheckpoint { group } => self.checkpoint(now, group),
+            GroupOutput::Checkpointed { group, index } => self.on_checkpointed(now, view, group, index),
             GroupOutput::Send { to, msg } => self.out.push_back(JsOutput::Send { to, msg }),
             GroupOutput::SpaceLow => self.log(
                 Level::Warn,
@@ -71,7 +72,7 @@ impl JetStream {
             hosted.created |= hosted.stream.applied() > 0;
             let applied = hosted.stream.applied();
             self.must(group, done);
-            self.groups.applied(now, group, applied);
+            self.groups.applied(group, applied);
             self.drain_stream(now, view, group);
         } else if let Some(hosted) = self.consumers.get_mut(&group) {
             let entries = std::mem::take(&mut hosted.restoring);
@@ -81,7 +82,7 @@ impl JetStream {
             hosted.restored = true;
             let applied = hosted.consumer.applied();
             self.must(group, done);
-            self.groups.applied(now, group, applied);
+            self.groups.applied(group, applied);
             self.busy_consumers.insert(group);
         }
     }
@@ -127,12 +128,19 @@ impl JetStream {
             self.apply_meta(now, view, upto);
         } else if let Some(hosted) = self.streams.get_mut(&group) {
             hosted.stream.apply(now, upto);
+            let full = hosted.stream.wants_checkpoint() && !hosted.checkpointing;
             self.drain_stream(now, view, group);
+            if full {
+                self.checkpoint(now, group);
+            }
         } else if let Some(hosted) = self.consumers.get_mut(&group) {
             hosted.consumer.apply(now, upto);
             self.busy_consumers.insert(group);
+            if hosted.consumer.wants_checkpoint() && !hosted.checkpointing {
+                self.checkpoint(now, group);
+            }
         }
-        self.groups.applied(now, group, upto);
+        self.groups.applied(group, upto);
     }
 
     fn on_role(&mut self, now: Now, view: &View, group: GroupId, leading: bool, term: u64) {
@@ -145,23 +153,33 @@ impl JetStream {
         }
     }
 
-    fn on_want_checkpoint(&mut self, now: Now, group: GroupId) {
+    /// Hands a machine's state over, because the group needs one or the machine's history has grown long.
+    fn checkpoint(&mut self, now: Now, group: GroupId) {
         let state = if group == GroupId::META {
             Some((self.table.applied, self.table.checkpoint()))
         } else if let Some(hosted) = self.streams.get_mut(&group) {
-            let applied = hosted.stream.applied();
-            let state = hosted.stream.checkpoint();
-            hosted.stream.checkpointed(applied);
-            Some((applied, state))
+            hosted.checkpointing = true;
+            Some((hosted.stream.applied(), hosted.stream.checkpoint()))
         } else {
             self.consumers.get_mut(&group).map(|hosted| {
-                let (applied, state) = (hosted.consumer.applied(), hosted.consumer.checkpoint());
-                hosted.consumer.checkpointed(applied);
-                (applied, state)
+                hosted.checkpointing = true;
+                (hosted.consumer.applied(), hosted.consumer.checkpoint())
             })
         };
         if let Some((applied, state)) = state {
             self.groups.checkpoint(now, group, applied, state);
+        }
+    }
+
+    fn on_checkpointed(&mut self, now: Now, view: &View, group: GroupId, index: u64) {
+        if let Some(hosted) = self.streams.get_mut(&group) {
+            hosted.checkpointing = false;
+            hosted.stream.checkpointed(index);
+            self.drain_stream(now, view, group);
+        } else if let Some(hosted) = self.consumers.get_mut(&group) {
+            hosted.checkpointing = false;
+            hosted.consumer.checkpointed(index);
+            self.drain_consumer(now, view, group);
         }
     }
 

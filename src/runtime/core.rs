@@ -8,8 +8,6 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::FutureExt;
@@ -37,10 +35,13 @@ pub struct Core {
     pub links: Links,
     pub pages: Pages,
     /// `None` without JetStream.
-    pub disk: Option<storage::uring::exec::Executor>,
+    pub disk: Option<storage::uring::Executor>,
     pub logger: Logger,
-    pub reports: Arc<dyn Fn(CoreReport) + Send + Sync>,
+    pub reports: Box<dyn Fn(CoreReport)>,
 }
+
+/// How long a stopping core waits for its sockets to take what was queued.
+const LINGER_US: u64 = 500_000;
 
 /// How a turn ended.
 enum After {
@@ -59,7 +60,8 @@ impl Core {
                 self.shard.handle(now, event);
             }
             if let After::Stopped = self.drain() {
-                return;
+                self.linger().await;
+                return self.report(Report::Stopped);
             }
             self.wait(&mut batch).await;
         }
@@ -77,6 +79,14 @@ impl Core {
         gathered.or(timer).await;
         if batch.is_empty() {
             batch.push(Event::Wakeup);
+        }
+    }
+
+    /// What was queued for sockets still leaves, within a bound: goodbyes are the last thing others hear of us.
+    async fn linger(&self) {
+        let until = self.clock.now().us + LINGER_US;
+        while self.clock.now().us < until && !(self.clients.is_flushed() && self.links.is_flushed()) {
+            Timer::new(Duration::from_millis(2)).await;
         }
     }
 
@@ -109,9 +119,6 @@ impl Core {
             // A ring was full: come back soon even if nothing else happens here.
             self.inbox.push(Event::Wakeup);
         }
-        if let After::Stopped = after {
-            self.report(Report::Stopped);
-        }
         after
     }
 
@@ -129,13 +136,12 @@ impl Core {
 /// Mail from other cores becomes events.
 fn spawn_mail(inbox: Inbox, mailbox: Rc<std::cell::RefCell<Mailbox>>) {
     glommio::spawn_local(async move {
-        let mut arrived = Vec::new();
+        let (mut arrived, mut wishes) = (Vec::new(), Vec::new());
         loop {
-            poll_fn(|cx| match mailbox.borrow_mut().poll_take(cx, &mut arrived) {
-                Poll::Ready(()) => Poll::Ready(()),
-                Poll::Pending => Poll::Pending,
-            })
-            .await;
+            poll_fn(|cx| mailbox.borrow_mut().poll_take(cx, &mut arrived, &mut wishes)).await;
+            for admin in wishes.drain(..) {
+                inbox.push(Event::Admin(admin));
+            }
             for (from, mail) in arrived.drain(..) {
                 inbox.push(Event::Mail { from, mail });
             }

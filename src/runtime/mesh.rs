@@ -4,14 +4,14 @@
 //! A ring that is full never drops: what does not fit waits with its sender, in order, and goes out at its next turn.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::event::Mail;
+use crate::event::{Admin, Mail};
 use crate::ids::CoreId;
 
 /// Mail that fits between two turns of a busy pair; beyond it the sender keeps it.
@@ -23,11 +23,18 @@ pub struct Bell {
     waker: AtomicWaker,
     /// Grows each time the core's mail task ran; a core that is rung and does not move is stuck.
     pub beats: AtomicU64,
+    /// What an operator wants of this core; few and far between, hence a lock.
+    wishes: Mutex<Vec<Admin>>,
 }
 
 impl Bell {
     pub fn ring(&self) {
         self.waker.wake();
+    }
+
+    pub fn wish(&self, admin: Admin) {
+        self.wishes.lock().expect("nobody panics with this lock").push(admin);
+        self.ring();
     }
 }
 
@@ -96,8 +103,13 @@ impl Mailbox {
     }
 
     /// Takes everything that has arrived, by sender; pending (and registered with the bell) when there is nothing.
-    pub fn poll_take(&mut self, cx: &mut Context<'_>, into: &mut Vec<(CoreId, Vec<Mail>)>) -> Poll<()> {
-        let bell = &self.bells[usize::from(self.core)];
+    pub fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<(CoreId, Vec<Mail>)>,
+        wishes: &mut Vec<Admin>,
+    ) -> Poll<()> {
+        let bell = self.bell();
         bell.waker.register(cx.waker());
         bell.beats.fetch_add(1, Ordering::Relaxed);
         for (from, ring) in self.incoming.iter_mut().enumerate() {
@@ -110,7 +122,8 @@ impl Mailbox {
                 into.push((from as CoreId, mail));
             }
         }
-        if into.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+        wishes.append(&mut bell.wishes.lock().expect("nobody panics with this lock"));
+        if into.is_empty() && wishes.is_empty() { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 
@@ -145,15 +158,15 @@ mod tests {
         assert!(!boxes[1].flush());
         let mut cx = Context::from_waker(Waker::noop());
         let mut got = Vec::new();
-        assert!(boxes[2].poll_take(&mut cx, &mut got).is_ready());
+        assert!(boxes[2].poll_take(&mut cx, &mut got, &mut Vec::new()).is_ready());
         assert!(!boxes[0].flush());
         let mut rest = Vec::new();
-        assert!(boxes[2].poll_take(&mut cx, &mut rest).is_ready());
+        assert!(boxes[2].poll_take(&mut cx, &mut rest, &mut Vec::new()).is_ready());
         let mut from_0 = numbers(&got[0].1);
         assert_eq!((got[1].0, numbers(&got[1].1)), (1, vec![7]));
         from_0.extend(numbers(&rest[0].1));
         assert_eq!(from_0, (0..many).collect::<Vec<_>>());
         let mut none = Vec::new();
-        assert!(boxes[2].poll_take(&mut cx, &mut none).is_pending());
+        assert!(boxes[2].poll_take(&mut cx, &mut none, &mut Vec::new()).is_pending());
     }
 }

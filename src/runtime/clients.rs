@@ -1,0 +1,160 @@
+//! The clients' sockets of one core: accept, one reading and one writing task each, and close.
+//!
+//! Reading hands every chunk to the shard as it came. Writing sends what the shard queued since the last write in one
+//! call. A connection that is to be closed first gets rid of what was queued, within a bound.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::future::yield_now;
+use glommio::timer::Timer;
+use net::uring::conn::{Closer, Conn, Reader, Writer};
+use net::uring::listen::Listener;
+
+use super::inbox::{Inbox, Notify};
+use crate::event::Event;
+use crate::ids::ConnId;
+use crate::logging::Logger;
+
+/// What a connection that must go may still take to be sent what is queued for it.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Pause after a failed accept (out of file descriptors, mostly): the condition rarely ends within microseconds.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Default)]
+pub struct Clients(Rc<RefCell<HashMap<ConnId, Rc<Client>>>>);
+
+struct Client {
+    queue: RefCell<Vec<Bytes>>,
+    ready: Notify,
+    resumed: Notify,
+    paused: Cell<bool>,
+    closing: Cell<bool>,
+    closer: Closer,
+}
+
+impl Clients {
+    pub fn write(&self, conn: ConnId, data: Vec<Bytes>) {
+        if let Some(client) = self.0.borrow().get(&conn) {
+            client.queue.borrow_mut().extend(data);
+            client.ready.raise();
+        }
+    }
+
+    pub fn pause(&self, conn: ConnId, paused: bool) {
+        if let Some(client) = self.0.borrow().get(&conn) {
+            client.paused.set(paused);
+            client.resumed.raise();
+        }
+    }
+
+    pub fn close(&self, conn: ConnId) {
+        let Some(client) = self.0.borrow().get(&conn).cloned() else { return };
+        client.closing.set(true);
+        client.ready.raise();
+        glommio::spawn_local(async move {
+            Timer::new(LINGER).await;
+            client.closer.close();
+        })
+        .detach();
+    }
+
+    /// Nothing waits to be written.
+    pub fn is_flushed(&self) -> bool {
+        self.0.borrow().values().all(|client| client.queue.borrow().is_empty())
+    }
+
+    /// Accepts for ever. `number` gives connection ids that no other listener of this core uses.
+    pub async fn accept(self, listener: Listener, inbox: Inbox, number: Rc<Cell<u64>>, logger: Logger) {
+        let mut failing = false;
+        loop {
+            match listener.accept().await {
+                Ok(conn) => {
+                    failing = false;
+                    let id = ConnId(number.replace(number.get() + 1));
+                    self.serve(id, conn, inbox.clone());
+                }
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        logger.error(format!("Error accepting a client connection: {error}; trying again"));
+                    }
+                    Timer::new(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn serve(&self, id: ConnId, conn: Conn, inbox: Inbox) {
+        let (remote, local) = (conn.remote_addr(), conn.local_addr());
+        let client = Rc::new(Client {
+            queue: RefCell::default(),
+            ready: Notify::default(),
+            resumed: Notify::default(),
+            paused: Cell::new(false),
+            closing: Cell::new(false),
+            closer: conn.closer(),
+        });
+        self.0.borrow_mut().insert(id, client.clone());
+        inbox.push(Event::Accepted { conn: id, remote, local });
+        let (reader, writer) = conn.split();
+        glommio::spawn_local(write(id, writer, client.clone(), inbox.clone())).detach();
+        let clients = self.clone();
+        glommio::spawn_local(async move {
+            let why = read(id, reader, &client, &inbox).await;
+            clients.0.borrow_mut().remove(&id);
+            client.closing.set(true);
+            client.ready.raise();
+            inbox.push(Event::ClientGone { conn: id, why });
+        })
+        .detach();
+    }
+}
+
+/// Reads until the connection is over; why it is.
+async fn read(id: ConnId, mut reader: Reader, client: &Client, inbox: &Inbox) -> String {
+    loop {
+        while client.paused.get() && !client.closing.get() {
+            client.resumed.wait().await;
+        }
+        match reader.read().await {
+            Ok(data) if data.is_empty() => return "Client Closed".into(),
+            Ok(data) => inbox.push(Event::ClientBytes { conn: id, data }),
+            Err(error) => return format!("Read Error: {error}"),
+        }
+        // A connection that always has more must not keep the shard from its turn.
+        yield_now().await;
+    }
+}
+
+/// Writes what is queued, batch by batch, and closes at the end.
+async fn write(id: ConnId, mut writer: Writer, client: Rc<Client>, inbox: Inbox) {
+    loop {
+        let parts = std::mem::take(&mut *client.queue.borrow_mut());
+        if parts.is_empty() {
+            if client.closing.get() {
+                break;
+            }
+            client.ready.wait().await;
+            continue;
+        }
+        let bytes = parts.iter().map(Bytes::len).sum();
+        if writer.write_parts(&parts).await.is_err() {
+            break;
+        }
+        inbox.push(Event::ClientWritten { conn: id, bytes });
+    }
+    client.closer.close();
+    client.paused.set(false);
+    client.resumed.raise();
+}
+
+/// The other side gave up before we answered; nothing is wrong here.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,200 @@
+//! A small HTTP/1.1 face for the pages: GET and HEAD, nothing else. Heads are bounded and so is the time they may take.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_lite::FutureExt;
+use glommio::timer::Timer;
+use net::uring::conn::Conn;
+use net::uring::listen::Listener;
+
+use super::inbox::{Inbox, Notify};
+use crate::event::Event;
+use crate::ids::ConnId;
+
+/// A request's line and headers; browsers stay far below.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// For a whole head to arrive, and between two requests of a connection that is kept.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Connections at once: pages are for a few tools, and each holds a buffer.
+const CONNECTIONS_MAX: usize = 256;
+
+#[derive(Clone, Default)]
+pub struct Pages(Rc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    waiting: RefCell<HashMap<ConnId, Rc<Slot>>>,
+    open: Cell<usize>,
+}
+
+#[derive(Default)]
+struct Slot {
+    reply: RefCell<Option<(u16, &'static str, Bytes)>>,
+    ready: Notify,
+}
+
+impl Pages {
+    pub fn reply(&self, conn: ConnId, status: u16, content_type: &'static str, body: Bytes) {
+        if let Some(slot) = self.0.waiting.borrow_mut().remove(&conn) {
+            *slot.reply.borrow_mut() = Some((status, content_type, body));
+            slot.ready.raise();
+        }
+    }
+
+    pub async fn accept(self, listener: Listener, inbox: Inbox, number: Rc<Cell<u64>>) {
+        loop {
+            match listener.accept().await {
+                Ok(conn) if self.0.open.get() < CONNECTIONS_MAX => {
+                    let id = ConnId(number.replace(number.get() + 1));
+                    self.0.open.set(self.0.open.get() + 1);
+                    let (pages, inbox) = (self.clone(), inbox.clone());
+                    glommio::spawn_local(async move {
+                        // An error here only means that the other side is gone.
+                        let _ = pages.serve(id, conn, inbox).await;
+                        pages.0.waiting.borrow_mut().remove(&id);
+                        pages.0.open.set(pages.0.open.get() - 1);
+                    })
+                    .detach();
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    Timer::new(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, id: ConnId, mut conn: Conn, inbox: Inbox) -> std::io::Result<()> {
+        let mut gathered = BytesMut::new();
+        loop {
+            let head = match read_head(&mut conn, &mut gathered).or(too_late()).await? {
+                Head::Request(head) => head,
+                Head::TooLarge => return refuse(&mut conn, 431, "Request Header Fields Too Large").await,
+                Head::End => return Ok(()),
+            };
+            let request = match Request::parse(&head) {
+                Some(request) if request.method == "GET" || request.method == "HEAD" => request,
+                Some(_) => return refuse(&mut conn, 405, "Method Not Allowed").await,
+                None => return refuse(&mut conn, 400, "Bad Request").await,
+            };
+            let slot = Rc::new(Slot::default());
+            self.0.waiting.borrow_mut().insert(id, slot.clone());
+            inbox.push(Event::Http { conn: id, target: request.target.to_owned() });
+            slot.ready.wait().await;
+            let Some((status, content_type, body)) = slot.reply.borrow_mut().take() else { return Ok(()) };
+            let connection = if request.keep { "keep-alive" } else { "close" };
+            let head = format!(
+                "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
+                reason(status),
+                body.len()
+            );
+            let body = if request.method == "HEAD" { Bytes::new() } else { body };
+            conn.write_parts(&[Bytes::from(head), body]).await?;
+            if !request.keep {
+                return Ok(());
+            }
+        }
+    }
+}
+
+enum Head {
+    Request(String),
+    TooLarge,
+    End,
+}
+
+async fn read_head(conn: &mut Conn, gathered: &mut BytesMut) -> std::io::Result<Head> {
+    loop {
+        if let Some(at) = find_end(gathered) {
+            let head = gathered.split_to(at + 4);
+            return Ok(Head::Request(String::from_utf8_lossy(&head).into_owned()));
+        }
+        if gathered.len() > HEAD_BYTES_MAX {
+            return Ok(Head::TooLarge);
+        }
+        let data = conn.read().await?;
+        if data.is_empty() {
+            return Ok(Head::End);
+        }
+        gathered.extend_from_slice(&data);
+    }
+}
+
+fn find_end(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n")
+}
+
+async fn too_late() -> std::io::Result<Head> {
+    Timer::new(PATIENCE).await;
+    Ok(Head::End)
+}
+
+async fn refuse(conn: &mut Conn, status: u16, text: &str) -> std::io::Result<()> {
+    let head = format!("HTTP/1.1 {status} {text}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    conn.write_all(head.as_bytes()).await
+}
+
+struct Request<'a> {
+    method: &'a str,
+    target: &'a str,
+    keep: bool,
+}
+
+impl<'a> Request<'a> {
+    fn parse(head: &'a str) -> Option<Request<'a>> {
+        let mut lines = head.split("\r\n");
+        let mut words = lines.next()?.split(' ');
+        let (method, target, version) = (words.next()?, words.next()?, words.next()?);
+        if words.next().is_some() || !target.starts_with('/') {
+            return None;
+        }
+        let mut keep = match version {
+            "HTTP/1.1" => true,
+            "HTTP/1.0" => false,
+            _ => return None,
+        };
+        for line in lines.take_while(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':')?;
+            if name.eq_ignore_ascii_case("connection") {
+                keep = !value.trim().eq_ignore_ascii_case("close");
+            }
+            // Bodies are not read, so whatever brings one ends the connection.
+            let body = name.eq_ignore_ascii_case("content-length") && value.trim() != "0";
+            keep &= !body && !name.eq_ignore_ascii_case("transfer-encoding");
+        }
+        Some(Request { method, target, keep })
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        503 => "Service Unavailable",
+        _ => "Status",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_refusals() {
+        let request = Request::parse("GET /varz?x=1 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!((request.method, request.target, request.keep), ("GET", "/varz?x=1", true));
+        assert!(!Request::parse("GET / HTTP/1.1\r\nconnection: Close\r\n\r\n").unwrap().keep);
+        assert!(!Request::parse("GET / HTTP/1.0\r\n\r\n").unwrap().keep);
+        assert!(!Request::parse("GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n").unwrap().keep);
+        for bad in ["", "GET", "GET /", "GET x HTTP/1.1\r\n\r\n", "GET / HTTP/2\r\n\r\n", "GET / HTTP/1.1\r\nnocolon\r\n\r\n"] {
+            assert!(Request::parse(bad).is_none(), "{bad:?}");
+        }
+    }
+}
