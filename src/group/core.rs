@@ -77,7 +77,6 @@ pub(super) struct Core {
     /// Groups that are being restored or stream state and have more to read: one chunk each per turn.
     pub busy: BTreeSet<GroupId>,
     pub space_low: bool,
-    pub broken: bool,
     /// Some damage might have been any group's vote or entry: replicas with peers start without a vote.
     pub doubt: bool,
     pub next_token: u64,
@@ -101,7 +100,6 @@ impl Core {
             blocked: BTreeSet::new(),
             busy: BTreeSet::new(),
             space_low: false,
-            broken: false,
             doubt: false,
             next_token: 0,
             steps: 0,

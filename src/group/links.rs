@@ -87,24 +87,44 @@ impl Replica {
     /// a quorum of living servers asks for itself.
     pub(super) fn link_lost(&mut self, core: &mut Core, now: Now, peer: ServerId, heard_us: u64) {
         self.unreachable(core, now, peer);
-        let (id, me) = (self.id, core.server());
-        let alive =
-            |server: ServerId| server == me || core.place(server, id).is_some_and(|place| core.beats.is_alive(place));
+        let quorum = self.hears_quorum(core);
         let Some(node) = self.node.as_deref_mut() else { return };
-        if node.is_leader() {
-            if !raft::quorum::is_quorum(node.membership(), |member| alive(ServerId(member.0))) {
-                node.wake(now.us, now.us);
-            }
+        if node.is_leader() && !quorum {
+            node.wake(now.us, now.us);
         } else if node.leader() == Some(node_id(peer)) {
             node.wake(now.us, heard_us);
+            self.doubted = true;
         }
         core.dirty.insert(self.id);
     }
 
+    /// Whether servers that are alive, and this one, are a quorum.
+    fn hears_quorum(&self, core: &Core) -> bool {
+        let me = core.server();
+        let alive = |server| server == me || self.hears(core, server);
+        let Some(node) = self.node.as_deref() else { return false };
+        raft::quorum::is_quorum(node.membership(), |member| alive(ServerId(member.0)))
+    }
+
+    fn hears(&self, core: &Core, server: ServerId) -> bool {
+        core.place(server, self.id).is_some_and(|place| core.beats.is_alive(place))
+    }
+
+    /// Whether the heartbeats of nodes may stand for this group: they reach the leader, or enough followers.
+    pub(super) fn is_watched(&self, core: &Core) -> bool {
+        let (leading, _, leader) = self.shown;
+        match leader {
+            _ if leading => self.hears_quorum(core),
+            Some(leader) => !self.doubted && self.hears(core, leader),
+            None => false,
+        }
+    }
+
     /// What the leader says it leads does not include this group in this term, or the other way round: ask.
     pub(super) fn doubt(&mut self, core: &mut Core, now: Now) {
-        if let Some(node) = self.running() {
+        if let Some(node) = self.node.as_deref_mut() {
             node.wake(now.us, now.us);
+            self.doubted = !node.is_leader();
             core.dirty.insert(self.id);
         }
     }

@@ -9,8 +9,10 @@
 //!   forgotten    local 2                 1: this replica must not vote until it is caught up
 //! ```
 //!
-//! Everything durable is told by log sequence number ([`DiskEvent::Durable`]); which group waits for which number is
-//! the turn's business.
+//! Everything durable is told by log sequence number ([`Disk::durable`]); which group waits for which number is the
+//! turn's business.
+
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use raft::{HardState, NodeId};
@@ -64,7 +66,8 @@ pub(super) enum DiskEvent {
     },
     /// The log cannot be opened.
     Refused(String),
-    Durable(u64),
+    /// More is on disk than before: see [`Disk::durable`].
+    Durable,
     Read {
         ticket: ReadTicket,
         result: Result<Vec<Stored>, u64>,
@@ -100,7 +103,9 @@ enum State {
 /// The core's log while it is opened and after.
 pub(super) struct Disk {
     state: State,
-    seen: std::collections::BTreeMap<GroupId, RecoveredGroup>,
+    seen: BTreeMap<GroupId, RecoveredGroup>,
+    /// Operations of the recovery.
+    ops: VecDeque<DiskOp>,
     record_bytes_max: usize,
 }
 
@@ -110,7 +115,9 @@ impl Disk {
         options.replay = storage::Replay::AfterCheckpoint;
         let record_bytes_max = storage::options::record_bytes_max(options.segment_bytes);
         let state = State::Opening(Box::new(Recovery::new(options)));
-        Disk { state, seen: Default::default(), record_bytes_max }
+        let mut disk = Disk { state, seen: BTreeMap::new(), ops: VecDeque::new(), record_bytes_max };
+        disk.look();
+        disk
     }
 
     /// Largest body of one record.
@@ -120,9 +127,8 @@ impl Disk {
 
     pub fn poll_op(&mut self) -> Option<DiskOp> {
         match &mut self.state {
-            State::Opening(recovery) => recovery.poll_op(),
             State::Open(log) => log.poll_op(),
-            State::Refused => None,
+            State::Opening(_) | State::Refused => self.ops.pop_front(),
         }
     }
 
@@ -141,7 +147,7 @@ impl Disk {
         }
         let event = self.log()?.poll_event()?;
         match event {
-            LogEvent::Durable(lsn) => Some(DiskEvent::Durable(lsn.0)),
+            LogEvent::Durable(_) => Some(DiskEvent::Durable),
             LogEvent::Read { ticket, result } => {
                 let result = result.map(stored_list).map_err(|storage::ReadError::Damaged { index }| index);
                 Some(DiskEvent::Read { ticket, result })
@@ -154,16 +160,33 @@ impl Disk {
         }
     }
 
-    fn opening(&mut self) -> Option<DiskEvent> {
-        let State::Opening(recovery) = &mut self.state else { return None };
-        while let Some(item) = recovery.poll_item() {
-            let group = GroupId(item.record.group.0);
-            let found =
-                self.seen.entry(group).or_insert(RecoveredGroup { group, kind: None, last_index: 0, damaged: false });
-            if item.record.kind == DESCRIPTOR {
-                found.kind = Note::decode(&item.record.body).map(|note| note.machine);
+    /// Takes what recovery hands out and what it asks for, until it waits for the disk or is done.
+    fn look(&mut self) {
+        let State::Opening(recovery) = &mut self.state else { return };
+        loop {
+            let mut moved = false;
+            while let Some(item) = recovery.poll_item() {
+                moved = true;
+                let group = GroupId(item.record.group.0);
+                let found = RecoveredGroup { group, kind: None, last_index: 0, damaged: false };
+                let found = self.seen.entry(group).or_insert(found);
+                if item.record.kind == DESCRIPTOR {
+                    found.kind = Note::decode(&item.record.body).map(|note| note.machine);
+                }
+            }
+            while let Some(op) = recovery.poll_op() {
+                moved = true;
+                self.ops.push_back(op);
+            }
+            if !moved {
+                return;
             }
         }
+    }
+
+    fn opening(&mut self) -> Option<DiskEvent> {
+        self.look();
+        let State::Opening(recovery) = &mut self.state else { return None };
         match recovery.poll_finished()? {
             Ok((log, report)) => {
                 let mut groups = std::mem::take(&mut self.seen);

@@ -90,11 +90,6 @@ impl MemLog {
         self.checkpoint = Some((index, term, body));
     }
 
-    /// Index, term and body.
-    pub fn checkpoint(&self) -> Option<(u64, u64, Bytes)> {
-        self.checkpoint.clone()
-    }
-
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.bytes

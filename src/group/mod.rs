@@ -281,18 +281,20 @@ impl Groups {
         }
     }
 
-    /// The machine needs no entry below this index any more. Takes effect with the checkpoint that covers them.
+    /// Neither the machine nor its newest durable checkpoint ([`GroupOutput::Checkpointed`]) needs an entry below this
+    /// index any more.
     pub fn release(&mut self, group: GroupId, below: u64) {
         self.with(group, |replica, core| replica.release(core, below));
     }
 
-    /// So many bytes of an entry's body are of no use to the machine any more; its whole length if nothing of it is.
+    /// So many bytes of an entry's body are of no use any more, to the machine and to its newest durable checkpoint; the
+    /// whole length if nothing of it is.
     pub fn dead(&mut self, group: GroupId, index: u64, bytes: u32) {
         self.with(group, |replica, core| replica.dead(core, index, bytes));
     }
 
-    /// The answer to [`GroupOutput::WantCheckpoint`]: the machine's state as of the applied entry `index`. Also welcome
-    /// unasked.
+    /// The answer to [`GroupOutput::WantCheckpoint`]: the machine's state as of the applied entry `index`. A machine that
+    /// has much to give back may offer one unasked.
     pub fn checkpoint(&mut self, now: Now, group: GroupId, index: u64, state: Bytes) {
         self.with(group, |replica, core| replica.checkpoint(core, now, index, state));
     }
@@ -345,7 +347,7 @@ impl Groups {
                 self.core.output(GroupOutput::Recovered(groups));
             }
             DiskEvent::Refused(why) | DiskEvent::Broken(why) => self.core.output(GroupOutput::Broken { why }),
-            DiskEvent::Durable(_) => {
+            DiskEvent::Durable => {
                 self.mark_at = Some(now.us + GROUP_QUIET_US);
                 self.unblock();
             }
@@ -435,7 +437,7 @@ impl Groups {
 
     /// When to call [`Groups::wakeup`] and [`Groups::turn`], microseconds of [`Now::us`]. Ask again after each turn.
     pub fn next_wakeup(&self) -> Option<u64> {
-        if !self.core.busy.is_empty() || !self.core.dirty.is_empty() {
+        if !self.core.busy.is_empty() || !self.core.dirty.is_empty() || !self.core.outputs.is_empty() {
             return Some(0);
         }
         let timers = [self.core.timers.next(), self.core.beats.next_wakeup(), self.space_retry_at, self.mark_at];

@@ -76,6 +76,8 @@ pub(super) struct Replica {
     pub digest: Vec<(Place, u64, bool)>,
     /// Nothing has happened since.
     pub active_us: u64,
+    /// The leader may be gone, or may not lead any more: no sleep before it has spoken.
+    pub doubted: bool,
     /// The round trip that the timing follows.
     pub rtt_us: u64,
     /// When a read that the log was too busy for is tried again.
@@ -110,6 +112,7 @@ impl Replica {
             peers: Vec::new(),
             digest: Vec::new(),
             active_us: now.us,
+            doubted: false,
             rtt_us: 0,
             again_at: None,
         }
@@ -177,8 +180,13 @@ impl Replica {
         }
         if let Some(node) = self.running() {
             node.step(now.us, message);
+            let (led, leads) = (node.leader() == Some(node_id(from)), node.is_leader());
+            self.doubted &= !led;
+            // A leader's own heartbeats are answered; that alone is no reason to stay awake.
+            if !leads {
+                self.active_us = now.us;
+            }
         }
-        self.active_us = now.us;
         core.dirty.insert(self.id);
     }
 

@@ -9,9 +9,10 @@
 //!   gone           (stream: kept)          raft starts here  restart starts here
 //! ```
 //!
-//! Nothing above `compacted` is ever given back, whatever the machine says: a replica that starts anew replays it, and
-//! raft still answers for it. Such wishes wait for the next checkpoint. While state streams to a peer they wait too, so
-//! that what was announced can be sent.
+//! A machine lets go of an entry only when a durable checkpoint says that it is gone: a replica that starts anew replays
+//! everything above its checkpoint, and would decide differently without it. Nothing above `compacted` is given back
+//! whatever the machine says, because raft still answers for it; and while state streams to a peer nothing is, so that
+//! what was announced can be sent. Such wishes wait.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,7 @@ use super::output::{GroupOutput, LogLevel};
 use super::replica::{Replica, encoded, server};
 use super::spec::GroupKind;
 use crate::ids::Now;
-use crate::limits::{CHECKPOINT_HELD_MAX, CHECKPOINT_LAG_MAX};
+use crate::limits::CHECKPOINT_LAG_MAX;
 
 #[derive(Default)]
 pub(super) struct Retain {
@@ -77,10 +78,8 @@ impl Retain {
             return false;
         }
         let (entries, bytes) = thresholds(kind);
-        let held = self.released_below.saturating_sub(self.compacted + 1).min(self.applied - self.checkpoint);
         self.applied - self.checkpoint >= entries && self.bytes >= self.size
             || self.bytes >= bytes.max(4 * self.size)
-            || held.max(self.dead.len() as u64) >= CHECKPOINT_HELD_MAX
     }
 }
 
@@ -171,7 +170,10 @@ impl Replica {
     fn compact_upto(&self, index: u64) -> u64 {
         let Some(node) = self.node.as_ref().filter(|node| node.is_leader()) else { return index };
         let slowest = node.status().peers.iter().map(|peer| peer.matched).min().unwrap_or(index);
-        if slowest + CHECKPOINT_LAG_MAX >= index { slowest.min(index) } else { index }
+        // What follows a state that is being streamed must still be there when it has arrived.
+        let streamed = self.senders.values().filter_map(|sender| sender.index()).min().unwrap_or(index);
+        let wanted = if slowest + CHECKPOINT_LAG_MAX >= index { slowest.min(index) } else { index };
+        wanted.min(streamed)
     }
 
     pub(super) fn release(&mut self, core: &mut Core, below: u64) {

@@ -43,10 +43,6 @@ impl Timers {
     pub fn next(&self) -> Option<u64> {
         self.due.first().map(|(at, _)| *at)
     }
-
-    pub fn len(&self) -> usize {
-        self.due.len()
-    }
 }
 
 #[cfg(test)]
@@ -66,6 +62,6 @@ mod tests {
         assert_eq!(timers.pop(10), Some(GroupId(1)));
         assert_eq!(timers.pop(10), Some(GroupId(2)));
         assert_eq!(timers.pop(u64::MAX), None);
-        assert_eq!((timers.next(), timers.len()), (None, 0));
+        assert_eq!((timers.next(), timers.by_group.len()), (None, 0));
     }
 }

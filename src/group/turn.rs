@@ -257,5 +257,6 @@ impl Replica {
             && self.receiver.is_none()
             && self.heal.is_whole()
             && !core.busy.contains(&self.id)
+            && self.is_watched(core)
     }
 }

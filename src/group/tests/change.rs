@@ -1,0 +1,296 @@
+//! Replicas that come, go, fall behind, forget and are damaged.
+
+use bytes::Bytes;
+
+use super::toy::trim;
+use super::world::{World, id};
+use crate::group::{GroupKind, GroupRole, GroupSpec, ProposeRefused, ReadGone};
+use crate::ids::{GroupId, Now, ServerId};
+
+const G: GroupId = GroupId(77);
+
+fn value(number: u64, bytes: usize) -> Bytes {
+    let mut body = vec![number as u8; bytes.max(8)];
+    body[..8].copy_from_slice(&number.to_le_bytes());
+    body.into()
+}
+
+fn started(seed: u64, servers: u64, kind: GroupKind, voters: &[u64]) -> World {
+    let mut world = World::new(seed, servers);
+    world.run(100_000);
+    world.open(&World::spec(G, kind, voters));
+    world.put(G, value(0, 10));
+    world
+}
+
+fn fill(world: &mut World, entries: u64, bytes: usize) {
+    for number in 0..entries {
+        let _ = world.propose(G, value(number, bytes));
+        if number % 16 == 0 {
+            world.run(300);
+        }
+    }
+    world.put(G, value(entries, 10));
+}
+
+#[test]
+fn a_replica_that_missed_more_than_the_log_holds_is_streamed_the_state() {
+    for kind in [GroupKind::Stream, GroupKind::Consumer] {
+        let mut world = started(11, 3, kind, &[1, 2, 3]);
+        let gone = (1..=3).find(|at| world.leader(G) != Some(id(*at))).unwrap();
+        world.crash(id(gone));
+        for round in 0..12 {
+            fill(&mut world, 500, 2_000);
+            let last = world.acked[&G];
+            world.put(G, trim(last - 3_000.min(last - 1)));
+            world.offer(G);
+            world.run(20_000 + round);
+        }
+        world.start(id(gone));
+        world.until(20_000_000, "caught up", |world| world.converged(G, &[1, 2, 3]));
+        assert!(world.sent["catchup"] > 0, "the log alone did it");
+        let live: Vec<u64> = world.servers[&id(gone)].machines[&G].live.keys().copied().collect();
+        if kind == GroupKind::Stream {
+            for index in [live[0], live[live.len() / 2], *live.last().unwrap()] {
+                assert!(matches!(world.read(id(gone), G, index), Some(Ok(_))), "{index}");
+            }
+        }
+        // What was streamed is there after a restart, too.
+        world.crash(id(gone));
+        world.start(id(gone));
+        world.until(5_000_000, "restored", |world| world.converged(G, &[1, 2, 3]));
+    }
+}
+
+#[test]
+fn a_catch_up_survives_broken_links_and_restarts_of_the_receiver() {
+    let mut world = started(12, 3, GroupKind::Stream, &[1, 2, 3]);
+    let gone = (1..=3).find(|at| world.leader(G) != Some(id(*at))).unwrap();
+    world.crash(id(gone));
+    for _ in 0..15 {
+        fill(&mut world, 500, 2_000);
+        world.offer(G);
+    }
+    world.delay_us = (5_000, 9_000);
+    world.drop_percent = 3;
+    world.start(id(gone));
+    for round in 0..6 {
+        world.run(40_000 + 30_000 * round);
+        assert!(!world.converged(G, &[1, 2, 3]), "over before it could be disturbed");
+        if round % 2 == 0 {
+            world.crash(id(gone));
+            world.start(id(gone));
+        } else {
+            world.isolate(id(gone));
+            world.run(400_000);
+            world.cut.clear();
+        }
+    }
+    world.drop_percent = 0;
+    world.until(60_000_000, "caught up", |world| world.converged(G, &[1, 2, 3]));
+}
+
+#[test]
+fn members_change_from_one_to_five_and_back_while_serving() {
+    for seed in 0..3 {
+        let mut world = started(20 + seed, 5, GroupKind::Stream, &[1]);
+        let steps: [&[u64]; 5] = [&[1, 2, 3], &[1, 2, 3, 4, 5], &[3, 4, 5], &[4], &[2, 4]];
+        let mut open: Vec<u64> = vec![1];
+        for voters in steps {
+            fill(&mut world, 300, 500);
+            world.offer(G);
+            for at in voters.iter().filter(|at| !open.contains(at)) {
+                let spec = World::spec(G, GroupKind::Stream, &[]);
+                world.open_at(id(*at), GroupSpec { forgetful: false, ..spec });
+            }
+            let target: Vec<ServerId> = voters.iter().copied().map(id).collect();
+            let time = Now { us: world.now, wall_ns: 0 };
+            let all: Vec<u64> = open.iter().chain(voters.iter()).copied().collect();
+            for at in all {
+                assert!(world.groups(id(at)).change_members(time, G, target.clone()));
+                world.pump(id(at));
+            }
+            for number in 0..20 {
+                world.put(G, value(number, 100));
+            }
+            world.until(20_000_000, "the new members", |world| {
+                let status = world.leader(G).and_then(|leader| world.status(leader, G));
+                status.is_some_and(|status| status.voters == target && status.learners.is_empty() && status.target.is_none())
+            });
+            for at in open.iter().filter(|at| !voters.contains(at)) {
+                world.close_at(id(*at), G);
+            }
+            open = voters.to_vec();
+            world.put(G, value(1, 10));
+            world.until(20_000_000, "converged", |world| world.converged(G, voters));
+        }
+        let mut quiet = world.now + 3_000_000;
+        while world.now < quiet {
+            world.run(100_000);
+            if [2, 4].iter().all(|at| world.status(id(*at), G).unwrap().quiet) {
+                quiet = world.now;
+            }
+        }
+        assert!(world.status(id(2), G).unwrap().quiet && world.status(id(4), G).unwrap().quiet);
+    }
+}
+
+#[test]
+fn a_memory_group_keeps_nothing_on_disk_and_a_replica_that_forgot_gets_it_back() {
+    let mut world = World::new(30, 3);
+    world.run(100_000);
+    let spec = GroupSpec { memory: true, ..World::spec(G, GroupKind::Stream, &[1, 2, 3]) };
+    world.open(&spec);
+    fill(&mut world, 200, 500);
+    assert_eq!(world.groups(id(1)).log_stats().unwrap().records, 0);
+    for at in [1, 2, 3] {
+        world.crash(id(at));
+        world.start(id(at));
+        world.put(G, value(at, 10));
+        world.until(5_000_000, "remembered", |world| world.converged(G, &[1, 2, 3]));
+        world.run(500_000);
+    }
+    assert_eq!(world.servers[&id(2)].machines[&G].live.len(), 200 + 2 + 3 - 1);
+    let index = *world.servers[&id(2)].machines[&G].live.keys().next().unwrap();
+    assert!(matches!(world.read(id(2), G, index), Some(Ok(_))));
+}
+
+#[test]
+fn a_memory_group_of_one_starts_afresh() {
+    let mut world = World::new(31, 1);
+    world.run(100_000);
+    let spec = GroupSpec { memory: true, forgetful: true, ..World::spec(G, GroupKind::Stream, &[1]) };
+    world.open(&spec);
+    assert_eq!(world.put(G, value(1, 10)), 2);
+}
+
+#[test]
+fn a_damaged_entry_is_healed_from_a_peer_and_reads_get_it() {
+    let mut world = started(40, 3, GroupKind::Stream, &[1, 2, 3]);
+    fill(&mut world, 3_000, 2_000);
+    world.until(5_000_000, "converged", |world| world.converged(G, &[1, 2, 3]));
+    world.run(1_000_000);
+    let hurt = (1..=3).find(|at| world.leader(G) != Some(id(*at))).unwrap();
+    let index = *world.servers[&id(hurt)].machines[&G].live.keys().nth(40).unwrap();
+    let whole = world.read(id(hurt), G, index).unwrap().unwrap();
+    assert!(rot(&mut world, hurt, &whole), "the entry is not on the disk");
+    world.crash(id(hurt));
+    world.start(id(hurt));
+    world.until(20_000_000, "restored", |world| world.converged(G, &[1, 2, 3]));
+    assert_eq!(world.read(id(hurt), G, index), Some(Ok(whole)));
+    let status = world.status(id(hurt), G).unwrap();
+    assert_eq!((status.damaged, status.role), (0, GroupRole::Follower));
+    assert!(world.errors(id(hurt)).iter().any(|text| text.contains("damaged")), "{:?}", world.errors(id(hurt)));
+}
+
+#[test]
+fn damage_found_while_running_fences_until_healed() {
+    let mut world = started(41, 3, GroupKind::Stream, &[1, 2, 3]);
+    fill(&mut world, 3_000, 2_000);
+    world.until(5_000_000, "converged", |world| world.converged(G, &[1, 2, 3]));
+    world.run(1_000_000);
+    let leader = world.leader(G).unwrap();
+    let index = *world.servers[&leader].machines[&G].live.keys().nth(40).unwrap();
+    let body = world.read(id(1 + leader.0 % 3), G, index).unwrap().unwrap();
+    assert!(rot(&mut world, leader.0, &body));
+    assert_eq!(world.read(leader, G, index), Some(Ok(body)));
+    world.run(2_000_000);
+    assert_eq!(world.status(leader, G).unwrap().damaged, 0);
+    world.put(G, value(1, 10));
+    world.until(5_000_000, "converged", |world| world.converged(G, &[1, 2, 3]));
+}
+
+#[test]
+fn the_only_replica_says_what_is_damaged_and_goes_on() {
+    let mut world = started(42, 1, GroupKind::Stream, &[1]);
+    fill(&mut world, 3_000, 2_000);
+    world.offer(G);
+    world.run(1_000_000);
+    let index = *world.servers[&id(1)].machines[&G].live.keys().nth(40).unwrap();
+    let body = world.read(id(1), G, index).unwrap().unwrap();
+    assert!(rot(&mut world, 1, &body));
+    assert_eq!(world.read(id(1), G, index), Some(Err(ReadGone::Damaged)));
+    world.put(G, value(1, 10));
+    world.strict = false;
+    world.crash(id(1));
+    world.start(id(1));
+    world.put(G, value(2, 10));
+    assert_eq!(world.read(id(1), G, index), Some(Err(ReadGone::Damaged)));
+    assert_eq!(world.status(id(1), G).unwrap().damaged, 1);
+    assert!(!world.errors(id(1)).is_empty());
+}
+
+/// Flips a bit of the first place on a server's disk where these bytes lie.
+fn rot(world: &mut World, at: u64, body: &Bytes) -> bool {
+    let disk = &mut world.servers.get_mut(&id(at)).unwrap().disk;
+    for data in disk.files.values_mut() {
+        let found = (0..data.len().saturating_sub(body.len())).find(|at| data[*at..].starts_with(body));
+        if let Some(at) = found {
+            data[at + body.len() / 2] ^= 4;
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn a_full_disk_refuses_and_takes_again_when_there_is_space() {
+    let mut world = World::new(50, 1);
+    world.servers.get_mut(&id(1)).unwrap().disk.bytes_max = Some(12 << 20);
+    world.run(200_000);
+    world.open(&World::spec(G, GroupKind::Stream, &[1]));
+    world.put(G, value(0, 10));
+    let mut refused = None;
+    for number in 0..40_000 {
+        if let Err(why) = world.propose(G, value(number, 2_000)) {
+            refused = Some(why);
+            break;
+        }
+        if number % 16 == 0 {
+            world.run(500);
+        }
+    }
+    assert_eq!(refused, Some(ProposeRefused::Full));
+    world.run(1_000_000);
+    let before = world.servers[&id(1)].machines[&G].live.len();
+    assert!(before > 1_000);
+    let any = *world.servers[&id(1)].machines[&G].live.keys().nth(before / 2).unwrap();
+    assert!(matches!(world.read(id(1), G, any), Some(Ok(_))));
+    world.servers.get_mut(&id(1)).unwrap().disk.bytes_max = Some(20 << 20);
+    world.run(3_000_000);
+    world.put(G, value(1, 2_000));
+    world.crash(id(1));
+    world.start(id(1));
+    world.until(5_000_000, "restored", |world| world.converged(G, &[1]));
+    assert!(world.servers[&id(1)].machines[&G].live.len() > before);
+}
+
+#[test]
+fn closing_a_group_frees_it_and_its_name_may_come_back() {
+    let mut world = started(60, 1, GroupKind::Stream, &[1]);
+    fill(&mut world, 500, 2_000);
+    world.close_at(id(1), G);
+    world.history.clear();
+    world.acked.clear();
+    world.run(500_000);
+    world.crash(id(1));
+    world.start(id(1));
+    world.run(1_000_000);
+    assert_eq!(world.groups(id(1)).orphans(), []);
+    world.open(&World::spec(G, GroupKind::Stream, &[1]));
+    assert_eq!(world.put(G, value(1, 10)), 2);
+    assert_eq!(world.servers[&id(1)].machines[&G].live.len(), 1);
+}
+
+#[test]
+fn leadership_is_handed_over_on_wish() {
+    let mut world = started(61, 3, GroupKind::Consumer, &[1, 2, 3]);
+    world.run(500_000);
+    let leader = world.leader(G).unwrap();
+    let time = Now { us: world.now, wall_ns: 0 };
+    world.groups(leader).transfer_all(time);
+    world.pump(leader);
+    world.run(50_000);
+    assert!(world.leader(G).is_some_and(|now| now != leader));
+    world.put(G, value(1, 10));
+}

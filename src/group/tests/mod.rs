@@ -1,0 +1,8 @@
+//! Whole clusters of [`super::Groups`] in a seeded world.
+
+mod change;
+mod disk;
+mod life;
+mod storm;
+mod toy;
+mod world;
