@@ -2,7 +2,9 @@
 //!
 //! Acknowledgements are built from a prefix that is made once per configuration, with the peer's spacing, byte by byte.
 
-use bytes::Bytes;
+use std::fmt::Write;
+
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 
 use super::info::{TYPE_MSG_DELETE, TYPE_PURGE, TYPE_UPDATE};
@@ -10,11 +12,16 @@ use crate::api::errors::ApiError;
 use crate::ids::Seq;
 
 /// The start of every positive acknowledgement of one stream: `{"stream":"S","domain":"hub","seq":`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Acks {
     prefix: Vec<u8>,
     name: String,
+    /// Acknowledgements are cut from here: one allocation for many.
+    arena: BytesMut,
 }
+
+/// Bytes of acknowledgements that are allocated together. One that is still queued somewhere keeps its neighbours.
+const ARENA: usize = 16 * 1024;
 
 impl Acks {
     pub(super) fn new(name: &str, domain: Option<&str>) -> Acks {
@@ -25,15 +32,15 @@ impl Acks {
             }
             None => format!("{{\"stream\":{name},\"seq\":"),
         };
-        Acks { prefix: prefix.into_bytes(), name }
+        Acks { prefix: prefix.into_bytes(), name, arena: BytesMut::new() }
     }
 
-    pub(super) fn stored(&self, seq: Seq) -> Bytes {
+    pub(super) fn stored(&mut self, seq: Seq) -> Bytes {
         self.with(seq, b"}")
     }
 
     /// The message was stored before; the blank is the peer's.
-    pub(super) fn duplicate(&self, seq: Seq) -> Bytes {
+    pub(super) fn duplicate(&mut self, seq: Seq) -> Bytes {
         self.with(seq, b",\"duplicate\": true}")
     }
 
@@ -43,12 +50,16 @@ impl Acks {
         format!("{{\"error\":{error},\"stream\":{},\"seq\":0}}", self.name).into()
     }
 
-    fn with(&self, seq: Seq, end: &[u8]) -> Bytes {
-        let mut ack = Vec::with_capacity(self.prefix.len() + 20 + end.len());
-        ack.extend_from_slice(&self.prefix);
-        ack.extend_from_slice(seq.to_string().as_bytes());
-        ack.extend_from_slice(end);
-        ack.into()
+    fn with(&mut self, seq: Seq, end: &[u8]) -> Bytes {
+        let len_max = self.prefix.len() + 20 + end.len();
+        if self.arena.capacity() < len_max {
+            self.arena = BytesMut::with_capacity(ARENA.max(len_max));
+        }
+        self.arena.extend_from_slice(&self.prefix);
+        // Writing numbers into memory that grows cannot fail.
+        let _ = write!(self.arena, "{seq}");
+        self.arena.extend_from_slice(end);
+        self.arena.split().freeze()
     }
 }
 
@@ -113,7 +124,7 @@ mod tests {
     /// The expected texts were recorded from nats-server 2.15.1.
     #[test]
     fn answers_are_those_of_the_peer_byte_by_byte() {
-        let acks = Acks::new("S", Some("hub"));
+        let mut acks = Acks::new("S", Some("hub"));
         assert_eq!(text(acks.stored(1)), r#"{"stream":"S","domain":"hub","seq":1}"#);
         assert_eq!(text(acks.duplicate(2)), r#"{"stream":"S","domain":"hub","seq":2,"duplicate": true}"#);
         assert_eq!(text(Acks::new("S", None).stored(1)), r#"{"stream":"S","seq":1}"#);

@@ -549,7 +549,7 @@ fn run(seed: u64, steps: usize) -> usize {
     acked
 }
 
-/// A few seconds in a debug build; thousands ran when this was written.
+/// A few seconds in a debug build.
 const SEEDS: u64 = 24;
 
 #[test]
