@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! > cluster 1 2 3 [learners 4] [others 5]   replicas that know their group, and ones that wait to be told
-//! > campaign 1 · propose 1 100 · members 1 1 2 4 [learners 5] · transfer 1 2 · read 1 77 · compact 1 5
+//! > campaign 1 · propose 1 100 · unreachable 1 2 · members 1 1 2 4 [learners 5] · transfer 1 2 · read 1 77 · compact 1 5
 //! > fence 1 on|off · quiesce 1 · wake 1 500 · advance 1000 (µs)
 //! > persist 1 [count]                       complete its pending writes
 //! > deliver 1>2 [count] · drop 1>2 [count]  packets under way between two; `drop` alone: all
@@ -77,35 +77,33 @@ fn perform(cluster: &mut Cluster, verb: &str, rest: &[&str]) -> Vec<String> {
 fn ask(cluster: &mut Cluster, verb: &str, id: NodeId, number: u64, rest: &[&str]) -> Vec<String> {
     let now = cluster.now;
     let node = cluster.node(id);
-    let said = match verb {
-        "campaign" => say(node.campaign(now)),
-        "propose" => say(node.propose(now, number as u32)),
-        "transfer" => say(node.transfer(now, NodeId(number))),
-        "read" => say(node.read_index(now, number)),
-        "fence" => say(node.fence(rest[1] == "on")),
-        "quiesce" => say(node.quiesce()),
-        "wake" => say(node.wake(now, now.saturating_sub(number))),
-        "unreachable" => say(node.report_unreachable(now, NodeId(number))),
+    let mut said = None;
+    match verb {
+        "campaign" => node.campaign(now),
+        "fence" => node.fence(rest[1] == "on"),
+        "wake" => node.wake(now, now.saturating_sub(number)),
+        "unreachable" => node.report_unreachable(now, NodeId(number)),
+        "propose" => said = Some(format!("{:?}", node.propose(now, number as u32))),
+        "quiesce" => said = Some(format!("{:?}", node.quiesce())),
+        "transfer" => said = refusal(node.transfer(now, NodeId(number))),
+        "read" => said = refusal(node.read_index(now, number)),
         "members" => {
             let [voters, learners, _] = lists(&rest[1..], ["learners", "others"]);
-            say(node.propose_membership(now, MembershipChange { voters: nodes(&voters), learners: nodes(&learners) }))
+            let to = MembershipChange { voters: nodes(&voters), learners: nodes(&learners) };
+            said = Some(format!("{:?}", node.propose_membership(now, to)));
         }
         "compact" => {
             node.compact(number);
             cluster.replicas.get_mut(&id).expect("a replica").disk.compact(number);
-            None
         }
         other => panic!("unknown command {other}"),
-    };
+    }
     cluster.drain(id);
-    said.into_iter().collect()
+    said.into_iter().map(|said| format!("= {said}")).collect()
 }
 
-fn say(answer: impl std::fmt::Debug) -> Option<String> {
-    match format!("{answer:?}").as_str() {
-        "()" | "Ok(())" => None,
-        text => Some(format!("= {text}")),
-    }
+fn refusal<E: std::fmt::Debug>(answer: Result<(), E>) -> Option<String> {
+    answer.err().map(|error| format!("{error:?}"))
 }
 
 fn carry(cluster: &mut Cluster, verb: &str, rest: &[&str]) {
