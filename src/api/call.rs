@@ -7,33 +7,79 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call<'a> {
     AccountInfo,
-    StreamCreate { stream: &'a str },
-    StreamUpdate { stream: &'a str },
-    StreamInfo { stream: &'a str },
+    StreamCreate {
+        stream: &'a str,
+    },
+    StreamUpdate {
+        stream: &'a str,
+    },
+    StreamInfo {
+        stream: &'a str,
+    },
     StreamNames,
     StreamList,
-    StreamDelete { stream: &'a str },
-    StreamPurge { stream: &'a str },
-    StreamStepdown { stream: &'a str },
-    StreamPeerRemove { stream: &'a str },
-    MessageGet { stream: &'a str },
-    MessageDelete { stream: &'a str },
+    StreamDelete {
+        stream: &'a str,
+    },
+    StreamPurge {
+        stream: &'a str,
+    },
+    StreamStepdown {
+        stream: &'a str,
+    },
+    StreamPeerRemove {
+        stream: &'a str,
+    },
+    MessageGet {
+        stream: &'a str,
+    },
+    MessageDelete {
+        stream: &'a str,
+    },
     /// With a subject the last message of that subject is meant, else the body says which.
-    DirectGet { stream: &'a str, subject: Option<&'a str> },
+    DirectGet {
+        stream: &'a str,
+        subject: Option<&'a str>,
+    },
     /// `CONSUMER.CREATE.<stream>[.<name>[.<filter…>]]`.
-    ConsumerCreate { stream: &'a str, name: Option<&'a str>, filter: Option<&'a str> },
+    ConsumerCreate {
+        stream: &'a str,
+        name: Option<&'a str>,
+        filter: Option<&'a str>,
+    },
     /// `CONSUMER.DURABLE.CREATE.<stream>.<name>`.
-    ConsumerDurableCreate { stream: &'a str, name: &'a str },
-    ConsumerInfo { stream: &'a str, consumer: &'a str },
-    ConsumerNames { stream: &'a str },
-    ConsumerList { stream: &'a str },
-    ConsumerDelete { stream: &'a str, consumer: &'a str },
-    ConsumerNext { stream: &'a str, consumer: &'a str },
-    ConsumerStepdown { stream: &'a str, consumer: &'a str },
+    ConsumerDurableCreate {
+        stream: &'a str,
+        name: &'a str,
+    },
+    ConsumerInfo {
+        stream: &'a str,
+        consumer: &'a str,
+    },
+    ConsumerNames {
+        stream: &'a str,
+    },
+    ConsumerList {
+        stream: &'a str,
+    },
+    ConsumerDelete {
+        stream: &'a str,
+        consumer: &'a str,
+    },
+    ConsumerNext {
+        stream: &'a str,
+        consumer: &'a str,
+    },
+    ConsumerStepdown {
+        stream: &'a str,
+        consumer: &'a str,
+    },
     MetaStepdown,
     ServerRemove,
     /// A subject of the peer's API that Trestle does not serve, named for the refusal.
-    Unsupported { what: &'static str },
+    Unsupported {
+        what: &'static str,
+    },
 }
 
 /// Who answers a call.

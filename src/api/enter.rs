@@ -18,7 +18,11 @@ use crate::ids::{AccountId, GroupId, ServerId};
 /// What to do with a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry {
-    To { group: GroupId, kind: RequestKind, server: ServerId },
+    To {
+        group: GroupId,
+        kind: RequestKind,
+        server: ServerId,
+    },
     Answer(Direct),
     /// Not a subject of the API, or not for this domain.
     Silent,
@@ -47,7 +51,12 @@ pub fn enter(
     let Some(call) = Call::parse(rest) else { return Entry::Silent };
     let is_system = accounts.is_system(account);
     let enabled = accounts.get(account).is_some_and(|account| account.jetstream.is_some());
-    if !enabled && !(is_system && is_for_operators(call)) {
+    let for_operators = matches!(call, Call::MetaStepdown | Call::ServerRemove);
+    if for_operators != is_system {
+        // Only the system account has these subjects, and it has no others.
+        return if for_operators { Entry::Silent } else { refuse(call, &errors::NOT_ENABLED_FOR_ACCOUNT) };
+    }
+    if !enabled && !is_system {
         return refuse(call, &errors::NOT_ENABLED_FOR_ACCOUNT);
     }
     let name = accounts.name(account);
@@ -66,17 +75,12 @@ pub fn enter(
     }
 }
 
-fn is_for_operators(call: Call) -> bool {
-    matches!(call, Call::MetaStepdown | Call::ServerRemove | Call::Unsupported { .. })
-}
-
 fn refuse(call: Call, error: &ApiError) -> Entry {
-    // Direct gets answer in headers; everything else in JSON.
-    if let Call::DirectGet { .. } = call {
-        let headers = render::status(error.code, &error.description);
-        return Entry::Answer(Direct { headers: Some(headers), payload: Bytes::new() });
+    match call {
+        // Their subjects are a stream's and a consumer's own: where there is none, nobody listens.
+        Call::DirectGet { .. } | Call::ConsumerNext { .. } => no_responders(),
+        _ => Entry::Answer(Direct { headers: None, payload: render::error(call, error) }),
     }
-    Entry::Answer(Direct { headers: None, payload: render::error(call, error) })
 }
 
 /// Without a meta leader nobody can say that something does not exist.
@@ -109,9 +113,6 @@ fn to_stream_or_replica(
     call: Call,
 ) -> Entry {
     let Some(group) = find_stream(table, view, account, name, stream) else {
-        if let Call::DirectGet { .. } = call {
-            return Entry::Silent;
-        }
         return not_found(view, call, &errors::STREAM_NOT_FOUND);
     };
     if let Some(server) = view.leads.leader(group) {
@@ -145,7 +146,11 @@ fn to_consumer(
     let known = table.is_some_and(|table| table.consumer(name, stream, consumer).is_some());
     if known {
         // A pull finds no responders; everything else is told that the cluster is not available.
-        return if let Call::ConsumerNext { .. } = call { no_responders() } else { refuse(call, &errors::CLUSTER_NOT_AVAIL) };
+        return if let Call::ConsumerNext { .. } = call {
+            no_responders()
+        } else {
+            refuse(call, &errors::CLUSTER_NOT_AVAIL)
+        };
     }
     match (find_stream(table, view, account, name, stream), call) {
         (_, Call::ConsumerNext { .. }) => no_responders(),

@@ -273,8 +273,11 @@ pub const CONSUMER_PRIORITY_POLICY_WITHOUT_GROUP: ApiError =
 pub const CONSUMER_INVALID_PRIORITY_GROUP: ApiError =
     ApiError::new(400, 10160, "Provided priority group does not exist for this consumer");
 pub const CONSUMER_EMPTY_GROUP_NAME: ApiError = ApiError::new(400, 10161, "Group name cannot be an empty string");
-pub const CONSUMER_INVALID_GROUP_NAME: ApiError =
-    ApiError::new(400, 10162, "Valid priority group name must match A-Z, a-z, 0-9, -_/=)+ and may not exceed 16 characters");
+pub const CONSUMER_INVALID_GROUP_NAME: ApiError = ApiError::new(
+    400,
+    10162,
+    "Valid priority group name must match A-Z, a-z, 0-9, -_/=)+ and may not exceed 16 characters",
+);
 pub const STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_NOT_READY: ApiError =
     ApiError::new(503, 10163, "expected last sequence per subject temporarily unavailable");
 pub const STREAM_WRONG_LAST_SEQUENCE_CONSTANT: ApiError = ApiError::new(400, 10164, "wrong last sequence");

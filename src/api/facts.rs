@@ -26,6 +26,11 @@ impl<'a> Facts<'a> {
         self.config.jetstream.as_ref()?.domain.as_deref()
     }
 
+    /// Requests with unknown fields are refused.
+    pub fn strict(&self) -> bool {
+        self.config.jetstream.as_ref().is_none_or(|js| js.strict)
+    }
+
     /// The name of a server, known from the table even while it is away; else its id.
     pub fn name_of(&self, server: ServerId) -> String {
         match self.facts_of(server) {

@@ -1,5 +1,7 @@
 //! What a handler decides about a request. The hub carries it out: handlers neither send nor propose.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use crate::cluster::table::MetaEntry;
@@ -13,6 +15,8 @@ pub enum MetaVerdict {
     /// Propose these entries, in order; whoever they name as asked is answered when they take effect: creates and
     /// updates by the leader of the stream or consumer, drops by the meta leader.
     Propose(Vec<MetaEntry>),
+    /// Propose these entries, which name nobody as asked, and then do that.
+    ProposeAnd { entries: Vec<MetaEntry>, then: Box<MetaVerdict> },
     /// The leader of this group answers the same request (it exists already, exactly so).
     Forward(GroupId),
     /// Ask others and answer when all have answered or time is up.
@@ -32,11 +36,26 @@ pub struct Gather {
 /// What the parts become; see [`super::list::finish`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GatherKind {
-    /// `missing`: names that were not asked because nobody leads them.
-    StreamList { names: Vec<String>, missing: Vec<String>, offset: usize, total: usize },
-    ConsumerList { names: Vec<String>, missing: Vec<String>, offset: usize, total: usize },
+    /// `names`: of those that are asked, in their order. `missing`: those that were not asked because nobody leads them.
+    StreamList {
+        names: Vec<String>,
+        missing: Vec<String>,
+        offset: usize,
+        total: usize,
+    },
+    ConsumerList {
+        names: Vec<String>,
+        missing: Vec<String>,
+        offset: usize,
+        total: usize,
+    },
     /// Usage of the account over all streams.
-    AccountInfo { streams: usize, consumers: usize, reserved_memory: u64, reserved_storage: u64 },
+    AccountInfo {
+        streams: usize,
+        consumers: usize,
+        reserved_memory: u64,
+        reserved_storage: u64,
+    },
 }
 
 /// Of a stream's leader (or any replica, for reads).
@@ -44,19 +63,23 @@ pub enum GatherKind {
 pub enum StreamVerdict {
     Answer(Bytes),
     /// An answer in headers, as direct gets give it.
-    Status { headers: Bytes },
+    Status {
+        headers: Bytes,
+    },
     /// The stream has taken it and answers when it has taken effect.
     Proposed,
     /// Messages must be read first; each is rendered and sent, in this order.
     Read(Read),
-    Stepdown { to: Option<ServerId>, answer: Bytes },
+    Stepdown {
+        to: Option<ServerId>,
+        answer: Bytes,
+    },
 }
 
 /// Messages to read for an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
-    pub seqs: Vec<Seq>,
-    pub how: Render,
+    pub messages: VecDeque<(Seq, Render)>,
     /// Sent behind the last message (the end of a batch).
     pub end: Option<Bytes>,
 }
@@ -66,16 +89,30 @@ pub struct Read {
 pub enum Render {
     /// JSON of `STREAM.MSG.GET`.
     Json { no_headers: bool },
-    /// Headers and payload of a direct get. `left`: messages of a batch behind this one, for `Nats-Num-Pending`.
-    Direct { no_headers: bool, pending: Option<u64> },
+    /// Headers and payload of a direct get.
+    Direct { no_headers: bool, batch: Option<InBatch> },
+}
+
+/// The place of a message in the answer to a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InBatch {
+    /// Matching messages behind this one.
+    pub pending: u64,
+    /// Sequence of the message before this one in the answer, 0 for none.
+    pub last_seq: Seq,
 }
 
 /// Of a consumer's leader.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConsumerVerdict {
     Answer(Bytes),
-    Status { headers: Bytes },
+    Status {
+        headers: Bytes,
+    },
     /// A pull was handed to the consumer.
     Taken,
-    Stepdown { to: Option<ServerId>, answer: Bytes },
+    Stepdown {
+        to: Option<ServerId>,
+        answer: Bytes,
+    },
 }

@@ -29,7 +29,7 @@ pub enum Parcel {
 #[derive(Debug, Clone)]
 enum Waiter {
     Consumer(GroupId),
-    Answer { group: GroupId, seq: Seq, how: Render, answer: Answer, rest: Vec<Seq>, end: Option<Bytes> },
+    Answer { group: GroupId, seq: Seq, how: Render, answer: Answer, rest: Read },
 }
 
 #[derive(Debug, Default)]
@@ -80,20 +80,19 @@ impl JetStream {
 
     /// Reads messages for an API answer and sends them in order.
     pub(super) fn read_for(&mut self, now: Now, view: &View, group: GroupId, read: Read, answer: Answer) {
-        let Read { mut seqs, how, end } = read;
-        while !seqs.is_empty() {
-            let seq = seqs.remove(0);
+        let mut read = read;
+        while let Some((seq, how)) = read.messages.pop_front() {
             match self.fetch(now, group, seq) {
                 Fetched::Body(body) => self.answer_message(now, view, group, seq, how, &answer, Some(&body)),
                 Fetched::Later(token) => {
-                    let waiter = Waiter::Answer { group, seq, how, answer, rest: seqs, end };
+                    let waiter = Waiter::Answer { group, seq, how, answer, rest: read };
                     self.fetches.waiting.insert(token, waiter);
                     return;
                 }
                 Fetched::Busy | Fetched::Gone => self.answer_message(now, view, group, seq, how, &answer, None),
             }
         }
-        if let Some(headers) = end {
+        if let Some(headers) = read.end {
             self.answer(&answer, Some(headers), Bytes::new());
         }
     }
@@ -112,9 +111,9 @@ impl JetStream {
                 }
                 self.pump_parcels(now, group);
             }
-            Some(Waiter::Answer { group, seq, how, answer, rest, end }) => {
+            Some(Waiter::Answer { group, seq, how, answer, rest }) => {
                 self.answer_message(now, view, group, seq, how, &answer, result.ok().as_ref());
-                self.read_for(now, view, group, Read { seqs: rest, how, end }, answer);
+                self.read_for(now, view, group, rest, answer);
             }
             None => {}
         }

@@ -77,7 +77,8 @@ impl JetStream {
         let domain = self.config.jetstream.as_ref().and_then(|js| js.domain.as_deref());
         let Some(call) = call_of(&request.subject, domain) else { return };
         if let Some(answer) = answer_of(request) {
-            self.answer(&answer, None, api::render::error(call, error));
+            let (headers, payload) = api::render::refusal(call, error);
+            self.answer(&answer, headers, payload);
         }
     }
 
@@ -106,8 +107,19 @@ impl JetStream {
             subject: String::from_utf8_lossy(reply).into_owned(),
         });
         let verdict = api::meta::decide(&facts, call, asked, request.headers.as_deref(), &request.payload);
+        self.carry_out(now, view, request, verdict);
+    }
+
+    fn carry_out(&mut self, now: Now, view: &View, request: &Request, verdict: MetaVerdict) {
         match verdict {
             MetaVerdict::Answer(payload) => self.answer_request(request, None, payload),
+            MetaVerdict::ProposeAnd { entries, then } => {
+                if entries.iter().all(|entry| self.propose_meta(now, entry)) {
+                    self.carry_out(now, view, request, *then);
+                } else {
+                    self.refuse(request, &errors::CLUSTER_NOT_AVAIL);
+                }
+            }
             MetaVerdict::Propose(entries) => {
                 if !entries.iter().all(|entry| self.propose_meta(now, entry)) {
                     self.refuse(request, &errors::CLUSTER_NOT_AVAIL);
@@ -222,7 +234,13 @@ impl JetStream {
                     hosted.parcels.push_back(parcel);
                 }
                 ConsumerOutput::Reply(reply) => hosted.parcels.push_back(Parcel::Ready(reply)),
-                ConsumerOutput::Propose(body) => hosted.unproposed.push_back(body),
+                ConsumerOutput::Propose(body) => {
+                    if self.groups.propose(now, group, body).is_err()
+                        && let Some(hosted) = self.consumers.get_mut(&group)
+                    {
+                        hosted.consumer.propose_refused(now);
+                    }
+                }
                 ConsumerOutput::Advisory(advisory) => {
                     let (subject, payload) = (advisory.subject.into(), advisory.json.into());
                     self.out.push_back(JsOutput::Publish { account, subject, payload });
@@ -234,32 +252,9 @@ impl JetStream {
                 ConsumerOutput::Released { below_index } => self.groups.release(group, below_index),
             }
         }
-        self.propose_consumer(now, group);
         self.pump_parcels(now, group);
         if let Some(hosted) = self.consumers.get_mut(&group) {
             hosted.wakeup_us = hosted.consumer.next_wakeup();
-            if !hosted.unproposed.is_empty() {
-                let soon = now.us + RETRY_US;
-                hosted.wakeup_us = Some(hosted.wakeup_us.map_or(soon, |at| at.min(soon)));
-            }
-        }
-        let _ = view;
-    }
-
-    /// State changes go into the log in the order in which they were decided; what the group cannot take now waits.
-    fn propose_consumer(&mut self, now: Now, group: GroupId) {
-        let Some(hosted) = self.consumers.get_mut(&group) else { return };
-        while let Some(body) = hosted.unproposed.front() {
-            match self.groups.propose(now, group, body.clone()) {
-                Ok(_) => {
-                    hosted.unproposed.pop_front();
-                }
-                Err(ProposeRefused::Busy | ProposeRefused::Full) => return,
-                Err(_) => {
-                    hosted.unproposed.clear();
-                    return;
-                }
-            }
         }
     }
 
@@ -273,9 +268,6 @@ impl JetStream {
         self.busy_consumers.extend(due.map(|(group, _)| *group));
     }
 }
-
-/// How soon a consumer tries again to log what its busy group refused.
-const RETRY_US: u64 = 5_000;
 
 fn answer_of(request: &Request) -> Option<Answer> {
     let subject = request.reply.clone()?;

@@ -1,0 +1,142 @@
+//! Servers for the replicas of streams and consumers, from the table and from what this server sees.
+//!
+//! A stream's servers come from [`crate::cluster::place`]; here is what it is asked, and what follows from its answer:
+//! consumers live on servers of their stream, so that a stream that moves takes them along.
+
+use crate::cluster::place::{self, Candidate, Wanted};
+use crate::cluster::table::{ConsumerSlot, MetaEntry, StreamSlot};
+use crate::consumer::ConsumerConfig;
+use crate::ids::{GroupId, ServerId};
+use crate::stream::StreamConfig;
+use crate::stream::config::StorageKind;
+
+use super::facts::Facts;
+
+/// Servers for a stream. `keep`: those that hold it now, first the one that should stay by all means; `exclude`: those
+/// that must not be chosen.
+///
+/// # Errors
+/// The text of error 10005.
+pub(super) fn stream_peers(
+    facts: &Facts,
+    config: &StreamConfig,
+    keep: &[ServerId],
+    exclude: &[ServerId],
+) -> Result<Vec<u64>, String> {
+    if facts.cluster.is_none() {
+        return Ok(vec![facts.view.me.server.0]);
+    }
+    let load = place::load(facts.table.streams().map(|(_, slot)| slot.peers.as_slice()));
+    let (mut candidates, mut full) = (Vec::new(), false);
+    for (server, known) in &facts.table.servers {
+        let server = ServerId(*server);
+        if !keep.contains(&server) && !has_room(facts, config, server, known) {
+            full = true;
+            continue;
+        }
+        let replicas = load.get(&server.0).copied().unwrap_or(0);
+        candidates.push(Candidate { server, facts: known, online: facts.view.online(server), replicas });
+    }
+    let placement = config.placement.clone().unwrap_or_default();
+    let unique_tag = facts.config.jetstream.as_ref().and_then(|js| js.unique_tag.as_deref());
+    let wanted = Wanted {
+        replicas: usize::try_from(config.num_replicas).unwrap_or(1),
+        cluster: &placement.cluster,
+        tags: &placement.tags,
+        unique_tag: unique_tag.unwrap_or(""),
+        keep,
+        exclude,
+    };
+    let chosen = place::place(&wanted, &candidates, spread_of(&facts.account.name, &config.name));
+    let chosen = chosen.map_err(|text| if full { format!("{text}, insufficient storage") } else { text })?;
+    Ok(chosen.into_iter().map(|server| server.0).collect())
+}
+
+/// Whether the bytes that a stream reserves fit on a server beside those reserved there already.
+fn has_room(
+    facts: &Facts,
+    config: &StreamConfig,
+    server: ServerId,
+    known: &crate::cluster::table::ServerFacts,
+) -> bool {
+    let Some(bytes) = u64::try_from(config.max_bytes).ok().filter(|bytes| *bytes > 0) else { return true };
+    let limit = match config.storage {
+        StorageKind::File => known.file_bytes_max,
+        StorageKind::Memory => known.memory_bytes_max,
+    };
+    if limit == 0 {
+        return true;
+    }
+    let there =
+        facts.table.streams().filter(|(_, slot)| slot.has_peer(server) && slot.config.storage == config.storage);
+    let reserved: u64 = there.filter_map(|(_, slot)| u64::try_from(slot.config.max_bytes).ok()).sum();
+    reserved.saturating_add(bytes) <= limit
+}
+
+/// A stream's servers with its leader first: whoever leads is the last to go.
+pub(super) fn leader_first(facts: &Facts, slot: &StreamSlot) -> Vec<ServerId> {
+    let leader = facts.view.leads.leader(slot.group());
+    let mut peers: Vec<ServerId> = slot.peers.iter().map(|peer| ServerId(*peer)).collect();
+    peers.sort_by_key(|peer| (leader != Some(*peer), !facts.view.online(*peer)));
+    peers
+}
+
+/// Servers for a consumer of a stream on `stream_peers`: those that hold it now, then the stream's leader, then the ones
+/// that are up and hold the fewest of this stream's consumers.
+pub(super) fn consumer_peers(
+    facts: &Facts,
+    stream: Option<&StreamSlot>,
+    stream_peers: &[u64],
+    config: &ConsumerConfig,
+    keep: &[u64],
+) -> Vec<u64> {
+    let wanted = config.replicas(stream_peers.len()).max(1);
+    let leader = stream.and_then(|slot| facts.view.leads.leader(slot.group()));
+    let held = |server: u64| {
+        let consumers = stream.into_iter().flat_map(|slot| slot.consumers.values());
+        consumers.filter(|consumer| consumer.has_peer(ServerId(server))).count()
+    };
+    let mut peers = stream_peers.to_vec();
+    peers.sort_by_key(|peer| {
+        let server = ServerId(*peer);
+        (!keep.contains(peer), !facts.view.online(server), leader != Some(server), held(*peer), *peer)
+    });
+    peers.truncate(wanted);
+    peers
+}
+
+/// The entries by which a stream's consumers follow it to other servers.
+pub(super) fn consumers_follow(facts: &Facts, account: &str, slot: &StreamSlot, peers: &[u64]) -> Vec<MetaEntry> {
+    let follow = |(name, consumer): (&String, &ConsumerSlot)| {
+        let mut chosen = consumer_peers(facts, Some(slot), peers, &consumer.config, &consumer.peers);
+        let mut there = consumer.peers.clone();
+        chosen.sort_unstable();
+        there.sort_unstable();
+        (chosen != there).then(|| MetaEntry::PutConsumer {
+            account: account.to_owned(),
+            stream: slot.config.name.clone(),
+            name: name.clone(),
+            config: Box::new(consumer.config.clone()),
+            created_ns: consumer.created_ns,
+            peers: chosen,
+            asked: None,
+        })
+    };
+    slot.consumers.iter().filter_map(follow).collect()
+}
+
+/// The stream's place among servers that are otherwise equal: FNV-1a of its names, the same everywhere.
+fn spread_of(account: &str, stream: &str) -> u64 {
+    let names = account.bytes().chain([b'.']).chain(stream.bytes());
+    names.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// Whether nobody who holds a group is up.
+pub(super) fn all_offline(facts: &Facts, peers: &[u64]) -> bool {
+    !peers.iter().any(|peer| facts.view.online(ServerId(*peer)))
+}
+
+/// Whether somebody is known to lead a group.
+pub(super) fn is_led(facts: &Facts, group: GroupId) -> bool {
+    facts.view.leads.leader(group).is_some()
+}
