@@ -4,7 +4,7 @@
 //! [`Front::turn`] once at the end of a batch (that is when queued bytes become writes), and call [`Front::wakeup`] when
 //! [`Front::next_wakeup`] has come. Nothing here fails: what a client does wrong ends or answers that client.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -56,6 +56,8 @@ pub struct Front {
     pub(super) config: Arc<Config>,
     pub(super) accounts: Accounts,
     pub(super) exchanges: Vec<Exchange>,
+    /// Streams with their subjects, to take them out of the subject lists again.
+    streams: BTreeMap<GroupId, (AccountId, Vec<Bytes>)>,
     pub(super) gate: Gate,
     pub(super) conns: Vec<Option<Conn>>,
     pub(super) conns_free: Vec<u32>,
@@ -91,8 +93,6 @@ pub(super) struct Exchange {
     pub total_connections: u64,
     pub subscriptions: u64,
     pub slow_consumers: u64,
-    /// Subjects of the streams that this account's messages go into, to take them out again.
-    streams: Vec<(GroupId, Vec<Bytes>)>,
 }
 
 /// Connections of the other cores.
@@ -123,6 +123,7 @@ impl Front {
         let mut front = Front {
             gate: Gate::new(&config, &accounts, seed, None),
             exchanges: Vec::new(),
+            streams: BTreeMap::new(),
             conns: Vec::new(),
             conns_free: Vec::new(),
             by_id: HashMap::with_hasher(hasher.clone()),
@@ -263,19 +264,24 @@ impl Front {
         self.tellable(Node::Server(self.options.place.server))
     }
 
-    /// Makes messages on these subjects go into a stream; `None`: the stream is gone. Replaces what was said before.
+    /// Makes messages on these subjects go into a stream; `None`: the stream is gone, whatever its account. Replaces
+    /// what was said before; saying the same again costs nothing. O(subjects).
     pub fn stream_subjects(&mut self, group: GroupId, account: AccountId, subjects: Option<Vec<Bytes>>) {
-        let Some(exchange) = self.exchanges.get_mut(account.0 as usize) else { return };
-        if let Some(at) = exchange.streams.iter().position(|(other, _)| *other == group) {
-            for subject in exchange.streams.swap_remove(at).1 {
-                exchange.list.remove(&subject, None, Target::Stream(group));
-            }
+        if let (Some(now), Some((before, was))) = (&subjects, self.streams.get(&group))
+            && (account, now) == (*before, was)
+        {
+            return;
         }
+        if let Some((before, was)) = self.streams.remove(&group) {
+            let list = &mut self.exchanges[before.0 as usize].list;
+            was.iter().for_each(|subject| drop(list.remove(subject, None, Target::Stream(group))));
+        }
+        let Some(exchange) = self.exchanges.get_mut(account.0 as usize) else { return };
         let Some(subjects) = subjects else { return };
         for subject in &subjects {
             exchange.list.insert(subject, None, Target::Stream(group));
         }
-        exchange.streams.push((group, subjects));
+        self.streams.insert(group, (account, subjects));
     }
 
     /// Subscribes a service of this server to a filter. `announce`: other nodes are told, so that it also gets what is
@@ -368,7 +374,6 @@ impl Exchange {
             total_connections: 0,
             subscriptions: 0,
             slow_consumers: 0,
-            streams: Vec::new(),
         }
     }
 }

@@ -103,9 +103,9 @@ impl Front {
         let exchange = &mut self.exchanges[account.0 as usize];
         exchange.traffic.in_msgs += 1;
         exchange.traffic.in_bytes += bytes;
-        let subject = message.subject.clone();
+        let asks = asks.map(|reply| (message.subject.clone(), reply));
         let heard = self.route(now, Some(slot), account, Scope::Here, message);
-        if let (false, Some(reply)) = (heard, asks) {
+        if let (false, Some((subject, reply))) = (heard, asks) {
             self.no_responders(slot, &subject, reply);
         }
     }
@@ -314,7 +314,7 @@ fn refuse_sub(
     tokens_max: usize,
 ) -> Option<(String, String)> {
     let subject = String::from_utf8_lossy(filter);
-    let sid = String::from_utf8_lossy(sid);
+    let sid = String::from_utf8_lossy(sid).escape_debug().to_string();
     let permitted = conn.permit.as_ref().is_none_or(|permit| permit.may_subscribe(filter, queue));
     match queue {
         Some(queue) if !permitted || queue == SYSTEM_QUEUE => {

@@ -11,6 +11,9 @@ use crate::config::options::Permissions;
 use crate::ids::{AccountId, ConnId, GroupId};
 
 /// One wish of [`super::Front`].
+///
+/// Subjects, headers and payloads are slices of what was read: whoever keeps one for long (a pull request's reply
+/// subject, say) copies it, or keeps a whole read buffer alive.
 #[derive(Debug)]
 pub enum FrontOutput {
     /// Write to a client; the slices leave in order.
