@@ -78,6 +78,9 @@ impl Replica {
             && (leads || node.leader().is_none())
         {
             node.wake(now.us, now.us);
+            // A replica that restarted no longer knows how far its log is the leader's: the logs are compared again.
+            node.report_unreachable(now.us, node_id(peer));
+            self.active_us = now.us;
         }
         self.resume_sender(core, now, peer);
         core.dirty.insert(self.id);
@@ -91,6 +94,7 @@ impl Replica {
         let Some(node) = self.node.as_deref_mut() else { return };
         if node.is_leader() && !quorum {
             node.wake(now.us, now.us);
+            self.active_us = now.us;
         } else if node.leader() == Some(node_id(peer)) {
             node.wake(now.us, heard_us);
             self.doubted = true;
@@ -124,7 +128,7 @@ impl Replica {
     pub(super) fn doubt(&mut self, core: &mut Core, now: Now) {
         if let Some(node) = self.node.as_deref_mut() {
             node.wake(now.us, now.us);
-            self.doubted = !node.is_leader();
+            (self.doubted, self.active_us) = (!node.is_leader(), now.us);
             core.dirty.insert(self.id);
         }
     }

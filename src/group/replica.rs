@@ -179,11 +179,12 @@ impl Replica {
             }
         }
         if let Some(node) = self.running() {
+            let slept = node.is_quiet();
             node.step(now.us, message);
             let (led, leads) = (node.leader() == Some(node_id(from)), node.is_leader());
             self.doubted &= !led;
-            // A leader's own heartbeats are answered; that alone is no reason to stay awake.
-            if !leads {
+            // A leader's own heartbeats are answered; that alone is no reason to stay awake. To be woken is.
+            if !leads || slept {
                 self.active_us = now.us;
             }
         }

@@ -78,8 +78,7 @@ impl Retain {
             return false;
         }
         let (entries, bytes) = thresholds(kind);
-        self.applied - self.checkpoint >= entries && self.bytes >= self.size
-            || self.bytes >= bytes.max(4 * self.size)
+        self.applied - self.checkpoint >= entries && self.bytes >= self.size || self.bytes >= bytes.max(4 * self.size)
     }
 }
 

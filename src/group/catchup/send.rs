@@ -162,6 +162,7 @@ impl Replica {
             (sender.index, sender.term, sender.first) = (index, term, first);
             (sender.membership, sender.state) = (note.membership.clone(), note.state.clone());
             sender.rewind();
+            sender.stage = Stage::Asking;
             self.ask(core, now, to);
         }
     }

