@@ -274,7 +274,9 @@ impl Front {
         }
         if let Some((before, was)) = self.streams.remove(&group) {
             let list = &mut self.exchanges[before.0 as usize].list;
-            was.iter().for_each(|subject| drop(list.remove(subject, None, Target::Stream(group))));
+            for subject in &was {
+                list.remove(subject, None, Target::Stream(group));
+            }
         }
         let Some(exchange) = self.exchanges.get_mut(account.0 as usize) else { return };
         let Some(subjects) = subjects else { return };

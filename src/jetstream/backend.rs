@@ -1,7 +1,7 @@
 //! Makes this core look like the table: opens and closes replicas, tells leaders what configuration and which members
 //! their groups should have, and passes what machines say to where it belongs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::hosted::{HostedConsumer, HostedStream};
 use super::meta::Forgets;
@@ -70,13 +70,13 @@ impl JetStream {
             TableChange::Consumer { key, name } => self.want_consumer(now, view, &key, &name, true),
             TableChange::StreamGone { key, slot, asked } => {
                 for consumer in slot.consumers.values() {
-                    self.drop_consumer(now, view, consumer.group());
+                    self.drop_consumer(now, consumer.group());
                 }
                 self.close(now, slot.group());
                 self.answer_drop(&key.0, asked, api::render::dropped_stream());
             }
             TableChange::ConsumerGone { key, slot, asked, .. } => {
-                self.drop_consumer(now, view, slot.group());
+                self.drop_consumer(now, slot.group());
                 self.answer_drop(&key.0, asked, api::render::dropped_consumer());
             }
         }
@@ -172,7 +172,10 @@ impl JetStream {
             let Some(account) = self.accounts.id(&key.0) else { return };
             let memory = slot.config.mem_storage || stream.config.storage == StorageKind::Memory;
             let spec = self.spec(group, GroupKind::Consumer, memory, &slot.bootstrap);
-            let hosted = new_consumer(account, key, name, stream_group, slot, !live);
+            let mut hosted = new_consumer(account, key, name, stream_group, slot, !live);
+            if let Some(domain) = self.config.jetstream.as_ref().and_then(|js| js.domain.as_deref()) {
+                hosted.consumer.set_domain(domain);
+            }
             self.consumers.insert(group, hosted);
             if let Some(hosted) = self.streams.get_mut(&stream_group) {
                 hosted.consumers.push(group);
@@ -217,10 +220,10 @@ impl JetStream {
     }
 
     /// Its waiting pulls are told that it is deleted.
-    fn drop_consumer(&mut self, now: Now, view: &View, group: GroupId) {
+    fn drop_consumer(&mut self, now: Now, group: GroupId) {
         if let Some(hosted) = self.consumers.get_mut(&group) {
             hosted.consumer.deleted();
-            self.drain_consumer(now, view, group);
+            self.drain_consumer(now, group);
         }
         self.close(now, group);
     }
@@ -235,7 +238,6 @@ impl JetStream {
     pub(super) fn on_members(
         &mut self,
         now: Now,
-        view: &View,
         group: GroupId,
         voters: &[ServerId],
         learners: &[ServerId],
@@ -256,7 +258,7 @@ impl JetStream {
         if !wanted {
             let consumers = self.streams.get(&group).map(|hosted| hosted.consumers.clone()).unwrap_or_default();
             for consumer in consumers {
-                self.drop_consumer(now, view, consumer);
+                self.drop_consumer(now, consumer);
             }
             self.close(now, group);
         }
@@ -342,7 +344,6 @@ impl JetStream {
         let led = std::mem::replace(&mut hosted.leading, leading);
         let old_term = std::mem::replace(&mut hosted.term, term);
         hosted.consumer.lead(now, leading, &stream.stream);
-        hosted.unproposed = VecDeque::new();
         self.busy_consumers.insert(group);
         if leading {
             let lead = hosted.lead(group, self.me.server);
@@ -426,11 +427,9 @@ fn new_consumer(
         leading: false,
         term: 0,
         restored: false,
-        restoring: BTreeMap::new(),
         created,
         wakeup_us: None,
         checkpointing: false,
-        unproposed: VecDeque::new(),
         parcels: VecDeque::new(),
     }
 }

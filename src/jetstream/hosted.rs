@@ -1,6 +1,6 @@
 //! A machine with what this core keeps beside it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -40,13 +40,9 @@ pub struct HostedConsumer {
     pub leading: bool,
     pub term: u64,
     pub restored: bool,
-    /// Entries read back from the log, until all are there and can be logged in order.
-    pub restoring: BTreeMap<u64, Bytes>,
     pub created: bool,
     pub wakeup_us: Option<u64>,
     pub checkpointing: bool,
-    /// State changes that the group was too busy to take; they go first, in order.
-    pub unproposed: VecDeque<Bytes>,
     /// Deliveries and answers in the order in which they must leave; the first may wait for its message to be read.
     pub parcels: VecDeque<Parcel>,
 }

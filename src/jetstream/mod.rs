@@ -186,7 +186,7 @@ impl JetStream {
     pub fn turn(&mut self, now: Now, view: &View) {
         loop {
             self.turn_streams(now, view);
-            self.turn_consumers(now, view);
+            self.turn_consumers(now);
             self.groups.turn(now);
             let mut moved = false;
             while let Some(output) = self.groups.poll_output() {

@@ -20,7 +20,7 @@ impl JetStream {
             GroupOutput::Truncated { group, from } => self.on_truncated(group, from),
             GroupOutput::Committed { group, upto } => self.on_committed(now, view, group, upto),
             GroupOutput::Role { group, leading, term, .. } => self.on_role(now, view, group, leading, term),
-            GroupOutput::Members { group, voters, learners } => self.on_members(now, view, group, &voters, &learners),
+            GroupOutput::Members { group, voters, learners } => self.on_members(now, group, &voters, &learners),
             GroupOutput::Read { token, result, .. } => self.on_read(now, view, token, result),
             GroupOutput::WantCheckpoint { group } => self.checkpoint(now, group),
             GroupOutput::Checkpointed { group, index } => self.on_checkpointed(now, view, group, index),
@@ -55,8 +55,7 @@ impl JetStream {
         } else if let Some(hosted) = self.streams.get_mut(&group) {
             hosted.stream.recover_entry(index, body).map_err(|e| format!("{e:?}"))
         } else if let Some(hosted) = self.consumers.get_mut(&group) {
-            hosted.restoring.insert(index, body.clone());
-            Ok(())
+            hosted.consumer.recover_entry(index, body).map_err(|e| format!("{e:?}"))
         } else {
             Ok(())
         };
@@ -75,13 +74,9 @@ impl JetStream {
             self.groups.applied(group, applied);
             self.drain_stream(now, view, group);
         } else if let Some(hosted) = self.consumers.get_mut(&group) {
-            let entries = std::mem::take(&mut hosted.restoring);
-            let logged: Result<(), _> = entries.iter().try_for_each(|(index, body)| hosted.consumer.appended(*index, body));
-            let done = logged.map_err(|e| format!("{e:?}"));
-            hosted.consumer.apply(now, committed);
+            hosted.consumer.recovered(now, committed);
             hosted.restored = true;
             let applied = hosted.consumer.applied();
-            self.must(group, done);
             self.groups.applied(group, applied);
             self.busy_consumers.insert(group);
         }
@@ -93,7 +88,7 @@ impl JetStream {
         } else if let Some(hosted) = self.streams.get_mut(&group) {
             hosted.stream.install(state).map_err(|e| format!("{e:?}"))
         } else if let Some(hosted) = self.consumers.get_mut(&group) {
-            hosted.consumer.restore(state).map_err(|e| format!("{e:?}"))
+            hosted.consumer.install(state).map_err(|e| format!("{e:?}"))
         } else {
             Ok(())
         };
@@ -179,7 +174,7 @@ impl JetStream {
         } else if let Some(hosted) = self.consumers.get_mut(&group) {
             hosted.checkpointing = false;
             hosted.consumer.checkpointed(index);
-            self.drain_consumer(now, view, group);
+            self.drain_consumer(now, group);
         }
     }
 

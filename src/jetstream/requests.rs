@@ -211,7 +211,7 @@ impl JetStream {
         }
     }
 
-    pub(super) fn turn_consumers(&mut self, now: Now, view: &View) {
+    pub(super) fn turn_consumers(&mut self, now: Now) {
         for group in std::mem::take(&mut self.busy_consumers) {
             let Some(hosted) = self.consumers.get_mut(&group) else { continue };
             if let Some(stream) = self.streams.get(&hosted.stream)
@@ -219,11 +219,11 @@ impl JetStream {
             {
                 hosted.consumer.turn(now, &stream.stream);
             }
-            self.drain_consumer(now, view, group);
+            self.drain_consumer(now, group);
         }
     }
 
-    pub(super) fn drain_consumer(&mut self, now: Now, view: &View, group: GroupId) {
+    pub(super) fn drain_consumer(&mut self, now: Now, group: GroupId) {
         while let Some(hosted) = self.consumers.get_mut(&group) {
             let Some(output) = hosted.consumer.poll_output() else { break };
             let account = hosted.consumer.identity().account;

@@ -17,7 +17,7 @@ use super::clients::Clients;
 use super::clock::{Clock, wall_ns};
 use super::core::Core;
 use super::http::Pages;
-use super::inbox::{Inbox, Notify};
+use super::inbox::Inbox;
 use super::links::Links;
 use super::mesh::{Bell, Mailbox, mesh};
 use super::ports::Ports;
