@@ -124,12 +124,7 @@ fn encode_fields(msg: &NodeMsg, to: &mut Writer<'_>) -> u8 {
             kind::MESSAGE
         }
         NodeMsg::Reply(reply) => {
-            to.place(reply.to).account(reply.account).text(&reply.subject).option(&reply.reply).option(&reply.headers);
-            to.flag(reply.bounce.is_some());
-            if let Some((group, token)) = reply.bounce {
-                to.u64(group.0).u64(token);
-            }
-            to.text(&reply.payload);
+            encode_reply(reply, to);
             kind::REPLY
         }
         NodeMsg::Bounce { group, token } => {
@@ -193,6 +188,15 @@ fn encode_fields(msg: &NodeMsg, to: &mut Writer<'_>) -> u8 {
             kind::GOODBYE
         }
     }
+}
+
+fn encode_reply(reply: &Reply, to: &mut Writer<'_>) {
+    to.place(reply.to).account(reply.account).text(&reply.subject).option(&reply.reply).option(&reply.headers);
+    to.flag(reply.bounce.is_some());
+    if let Some((group, token)) = reply.bounce {
+        to.u64(group.0).u64(token);
+    }
+    to.text(&reply.payload);
 }
 
 fn encode_asset(asset: &Asset, to: &mut Writer<'_>) {
