@@ -229,7 +229,7 @@ impl Node {
         self.timing.seen = self.timing.seen.max(now);
         let Some(at) = self.lead.place(peer) else { return };
         let peer = &mut self.lead.peers[at].1;
-        if peer.pace == Pace::Replicate && !(peer.inflight.is_empty() && self.quiet) {
+        if peer.pace == Pace::Replicate && !peer.inflight.is_empty() {
             peer.probe();
         }
     }
