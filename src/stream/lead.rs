@@ -184,7 +184,7 @@ impl Stream {
     pub(super) fn taken_back(&mut self, body: &Bytes) -> Option<Pending> {
         let lead = self.lead.as_mut()?;
         let (front, _) = lead.taken.front()?;
-        if front.as_ptr() != body.as_ptr() || front.len() != body.len() {
+        if front != body {
             return None;
         }
         lead.taken_bytes -= body.len();
