@@ -241,16 +241,16 @@ impl Log {
         Ok(())
     }
 
-    /// One segment is held back for votes, deletes and moves; the others are for everything.
+    /// A segment's worth is held back for votes, deletes and moves; the rest is for everything. What the quota still
+    /// allows counts as far as the next two segments.
     pub(crate) fn has_space(&self, body: usize, reserved: bool) -> bool {
-        let held_back = if reserved { 0 } else { 1 };
-        let growth = self.set.growth().min(2) as usize;
-        let segments = (self.set.available() + growth).saturating_sub(held_back);
-        let waste = record_bytes_max(u64::from(self.set.segment_bytes));
-        let room = self.set.room(1) + segments * (self.set.usable() - waste);
+        let segment = self.set.usable() - record_bytes_max(u64::from(self.set.segment_bytes));
+        let segments = self.set.available() + self.set.growth().min(2) as usize;
+        let room = self.set.room(1) + segments * segment;
         let runs = 2 + self.writer.waiting_bytes / self.options.run_bytes_max;
         let wanted = self.writer.waiting_bytes + ENTRY_BYTES + FOOTER_COST + body + runs * 2 * BLOCK;
-        wanted <= room
+        let held_back = if reserved { 0 } else { segment };
+        wanted + held_back <= room
     }
 
     /// Gives a record its LSN and puts it in the line. A healed one keeps the LSN of its original.

@@ -17,7 +17,9 @@ pub struct StoreLock {
 #[derive(Debug)]
 pub enum LockError {
     /// Another process holds it; its id, if the file says so.
-    Taken { pid: Option<u32> },
+    Taken {
+        pid: Option<u32>,
+    },
     Io(std::io::Error),
 }
 

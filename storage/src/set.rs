@@ -3,11 +3,11 @@
 //! ```text
 //!            Create        head + manifest
 //!   (none) ─────────► Making ───────────► Ready ──► Active ──► Closed ──► Sealing ──► Sealed
-//!                                           ▲       one at     full       footer        │
-//!                                  Opening ─┘       a time                on its way    │ all dead, durably
-//!                                     ▲                                                 ▼
-//!                                   Free ◄───────────────────────────────────────── Freeing
-//!                                     └─► Unlisting ─► Deleting ─► (none)     too many free ones
+//!                       │                   ▲       one at     full       footer        │
+//!                 spare │          Opening ─┘       a time                on its way    │ all dead, durably
+//!                       ▼             ▲                                                 ▼
+//!                      Free ──────────┘ ◄────────────────────────────────────────── Freeing
+//!                       └─► Unlisting ─► Deleting ─► (none)     too many free ones
 //! ```
 //!
 //! One segment at a time is on its way to Ready, so segments are used in the order of their generations and no
@@ -69,6 +69,8 @@ pub(crate) struct Segment {
     pub suspect: bool,
     /// To be emptied whatever it holds.
     pub evacuate: bool,
+    /// How many segments had been sealed when something in it died last.
+    pub died_at: u64,
 }
 
 impl Segment {
@@ -87,6 +89,7 @@ impl Segment {
             barrier: None,
             suspect: false,
             evacuate: false,
+            died_at: 0,
         }
     }
 
@@ -129,6 +132,8 @@ pub(crate) struct SegmentSet {
     pub empty: BTreeSet<u32>,
     /// Sealed and mostly dead.
     pub worn: BTreeSet<u32>,
+    /// Segments that were sealed since the log was opened.
+    pub seals: u64,
 }
 
 impl SegmentSet {
@@ -149,6 +154,7 @@ impl SegmentSet {
             no_space: false,
             empty: BTreeSet::new(),
             worn: BTreeSet::new(),
+            seals: 0,
         }
     }
 
@@ -199,6 +205,7 @@ impl SegmentSet {
             let Some(segment) = self.segments.get_mut(&number) else { continue };
             assert!(segment.live >= bytes, "segment {number} loses {bytes} of {} live bytes", segment.live);
             segment.live -= bytes;
+            segment.died_at = self.seals;
             self.weigh(number);
         }
     }

@@ -20,6 +20,9 @@ use crate::sweep::Task;
 
 /// Empty segments that are looked at in one go.
 const EMPTY_LOOK_MAX: usize = 16;
+/// A mostly dead segment is left alone while it is still dying, for what ages out needs no move: until so many others
+/// were sealed without a death in it, unless space is short.
+const SEALS_AT_REST: u64 = 2;
 /// When the store is full a segment is emptied from this share of dead bytes on, in percent: less would not gain
 /// enough over what the copies take.
 const DEAD_PERCENT_WHEN_FULL: u64 = 25;
@@ -219,7 +222,12 @@ impl Log {
     }
 
     fn next_to_move(&self) -> Option<u32> {
-        if let Some(number) = self.set.worn.first() {
+        let tight = self.low || self.set.growth() == 0 && self.set.available() < 2;
+        let rests = |number: &&u32| {
+            let segment = self.set.segments.get(number);
+            segment.is_some_and(|s| tight || s.evacuate || self.set.seals >= s.died_at + SEALS_AT_REST)
+        };
+        if let Some(number) = self.set.worn.iter().find(rests) {
             return Some(*number);
         }
         if !self.low || !self.set.empty.is_empty() {
@@ -251,7 +259,9 @@ impl Log {
     pub(crate) fn on_housekeeping(&mut self, step: Housekeeping, result: Result<DiskData, DiskError>) {
         self.unsettled = true;
         match (step, result) {
-            (Create(number), Ok(_)) => self.write_head(number, State::Making),
+            (Create(number), Ok(_)) if self.set.ready.is_empty() => self.write_head(number, State::Making),
+            // A spare one is free, so that a start need not look for runs in it.
+            (Create(number), Ok(_)) => self.push_head(number, 0, HeadState::Free, OpenHead(number)),
             (OpenHead(number), Ok(_)) => self.on_head(number),
             (List(number), Ok(_)) => self.on_ready(number),
             (Housekeeping::Footer(number), Ok(_)) => self.on_sealed(number),
@@ -283,12 +293,19 @@ impl Log {
 
     fn on_ready(&mut self, number: u32) {
         self.set.coming = None;
-        self.set.segments.entry(number).and_modify(|segment| segment.state = State::Ready);
-        self.set.ready.push_back(number);
+        let Some(segment) = self.set.segments.get_mut(&number) else { return };
+        if segment.generation == 0 {
+            segment.state = State::Free;
+            self.set.free.push_back(number);
+        } else {
+            segment.state = State::Ready;
+            self.set.ready.push_back(number);
+        }
     }
 
     fn on_sealed(&mut self, number: u32) {
         self.set.sealing = None;
+        self.set.seals += 1;
         if let Some(segment) = self.set.segments.get_mut(&number) {
             segment.state = State::Sealed;
             segment.builder = None;

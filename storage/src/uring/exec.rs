@@ -1,6 +1,6 @@
 //! Runs the log's operations on one directory.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io::Result;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,8 @@ struct Inner {
     dir: PathBuf,
     /// Segments stay open once used; their number is bounded by the manifest.
     open: RefCell<BTreeMap<FileId, Rc<OpenFile>>>,
+    /// The device was asked what it can do.
+    probed: Cell<bool>,
     _lock: StoreLock,
 }
 
@@ -30,7 +32,7 @@ impl Executor {
     /// Makes the directory if it is not there and takes its lock. Blocks shortly; meant for the start of a core.
     pub fn open(dir: &Path) -> std::result::Result<Executor, LockError> {
         let lock = StoreLock::take(dir)?;
-        let inner = Inner { dir: dir.to_path_buf(), open: RefCell::default(), _lock: lock };
+        let inner = Inner { dir: dir.to_path_buf(), open: RefCell::default(), probed: Cell::new(false), _lock: lock };
         Ok(Executor { inner: Rc::new(inner) })
     }
 
@@ -63,6 +65,10 @@ impl Executor {
 
     async fn create(&self, file: FileId, bytes: u64) -> Result<()> {
         let (dir, name) = (&self.inner.dir, file.name());
+        if !self.inner.probed.get() {
+            files::probe(dir).await?;
+            self.inner.probed.set(true);
+        }
         match OpenFile::create(&dir.join(&name), bytes).await {
             Ok(()) => files::sync_dir(dir).await,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(error),

@@ -156,6 +156,21 @@ fn fill(piece: &mut [u8], parts: &mut std::collections::VecDeque<Bytes>) {
     piece[at..].fill(0);
 }
 
+/// Has glommio find out whether the device can be polled, on a file with real content.
+///
+/// It asks once per device, with the first file that is opened, by reading that file's first sector; on an empty file
+/// the read succeeds without reaching the device, and every later read fails with EOPNOTSUPP.
+pub(super) async fn probe(dir: &Path) -> Result<()> {
+    let path = dir.join("probe");
+    std::fs::write(&path, [1; BLOCK])?;
+    std::fs::File::open(&path)?.sync_all()?;
+    let file = OpenFile::open(&path).await?;
+    let read = file.read(0, BLOCK).await;
+    file.close().await?;
+    std::fs::remove_file(&path)?;
+    read.map(drop)
+}
+
 /// Writes a small file beside its place and moves it there.
 pub(super) async fn replace(dir: &Path, name: &str, data: &[u8]) -> Result<()> {
     let (path, new) = (dir.join(name), dir.join(format!("{name}.new")));
