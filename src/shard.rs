@@ -333,6 +333,7 @@ impl Shard {
             file_bytes_max: 0,
             memory_bytes_max: 0,
         };
+        self.system.peer_up(self.now, peer, hello);
         let (cores, empty) = (hello.cores.max(1), hello.store.is_none());
         self.view.peers.insert(peer, Peer { cores, facts, jetstream: hello.jetstream, empty });
         if let Some(js) = self.js.as_mut().filter(|_| hello.jetstream) {
@@ -349,6 +350,7 @@ impl Shard {
 
     fn lose_peer(&mut self, peer: ServerId) {
         self.view.peers.remove(&peer);
+        self.system.peer_gone(peer);
         self.front.forget(Node::Server(peer));
         for group in self.view.leads.forget_server(peer) {
             self.front.stream_subjects(group, Accounts::GLOBAL, None);
@@ -361,6 +363,7 @@ impl Shard {
 
     fn on_rtt(&mut self, peer: ServerId, rtt_us: u64) {
         self.mail_all(|| Mail::PeerRtt { peer, rtt_us });
+        self.system.peer_rtt(peer, rtt_us);
         if let Some(js) = &mut self.js {
             js.peer_rtt(self.now, peer, rtt_us);
         }
@@ -628,7 +631,7 @@ impl Shard {
 
     fn drain_system(&mut self) {
         use crate::system::SystemOutput;
-        while let Some(output) = self.system.poll_output(self.now, &self.front, self.js.as_ref(), &self.view) {
+        while let Some(output) = self.system.poll_output(self.now, &mut self.front, self.js.as_ref(), &self.view) {
             match output {
                 SystemOutput::Publish { account, subject, reply, headers, payload } => {
                     self.front.publish(self.now, account, subject, reply, headers, payload);

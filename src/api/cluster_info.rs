@@ -133,7 +133,7 @@ fn replica(facts: &Facts, status: &GroupStatus, server: ServerId) -> Replica {
 }
 
 /// A name in the peer's shape, `S-R3F-6tV5Zt5D`: kind, replicas, storage, and eight characters of the group's id.
-fn group_name(status: &GroupStatus, replicas: usize) -> String {
+pub fn group_name(status: &GroupStatus, replicas: usize) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let kind = match status.kind {
         GroupKind::Meta => "_meta_",

@@ -226,13 +226,12 @@ impl Page {
         let account = account.to_owned();
         Some(match name {
             "CONNZ" => read(body).map(|options| Page::Connz(ConnzOptions { acc: account, ..options })),
-            "SUBSZ" => {
-                read(body).map(|options| Page::Subsz(SubszOptions { account, subscriptions: true, ..options }))
-            }
+            "SUBSZ" => read(body).map(|options| Page::Subsz(SubszOptions { account, subscriptions: true, ..options })),
             "JSZ" => read(body).map(|options| Page::AccountJsz(JszOptions { account, ..options })),
             "INFO" => Ok(Page::AccountInfo(account)),
-            "STATZ" => read(body)
-                .map(|options| Page::AccountStatz(AccountStatzOptions { accounts: vec![account], ..options })),
+            "STATZ" => {
+                read(body).map(|options| Page::AccountStatz(AccountStatzOptions { accounts: vec![account], ..options }))
+            }
             "LEAFZ" => Ok(Page::Leafz),
             _ => return None,
         })
@@ -241,8 +240,21 @@ impl Page {
 
 /// Asked of one server or of all.
 pub const SERVER_PAGES: &[&str] = &[
-    "STATSZ", "VARZ", "CONNZ", "ROUTEZ", "SUBSZ", "JSZ", "HEALTHZ", "ACCOUNTZ", "RAFTZ", "GATEWAYZ", "LEAFZ", "IDZ",
-    "IPQUEUESZ", "PROFILEZ", "EXPVARZ",
+    "STATSZ",
+    "VARZ",
+    "CONNZ",
+    "ROUTEZ",
+    "SUBSZ",
+    "JSZ",
+    "HEALTHZ",
+    "ACCOUNTZ",
+    "RAFTZ",
+    "GATEWAYZ",
+    "LEAFZ",
+    "IDZ",
+    "IPQUEUESZ",
+    "PROFILEZ",
+    "EXPVARZ",
 ];
 
 /// Asked of one server only.
