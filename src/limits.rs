@@ -19,6 +19,9 @@ pub const PULL_WAITING_MAX: usize = 512;
 /// API requests that wait for other servers' answers at once; beyond it a request is answered 10008.
 pub const API_GATHERS_MAX: usize = 1024;
 
+/// Requests that wait at the meta leader for an entry about the same name; beyond it a request is answered 10008.
+pub const META_WAITING_MAX: usize = 1024;
+
 /// How long a listing waits for the servers it asked before it answers with what it has, naming the missing (peer: 4 s).
 pub const API_GATHER_US: u64 = 4_000_000;
 

@@ -167,7 +167,8 @@ fn stream_call<'a>(verb: &str, name: Option<&'a str>) -> Option<Call<'a>> {
         ("PURGE", Some(stream)) => Some(Call::StreamPurge { stream }),
         ("NAMES", None) => Some(Call::StreamNames),
         ("LIST", None) => Some(Call::StreamList),
-        ("SNAPSHOT" | "RESTORE", Some(_)) => Some(Call::Unsupported { what: "stream backup and restore" }),
+        ("SNAPSHOT", Some(_)) => Some(Call::Unsupported { what: "stream backup" }),
+        ("RESTORE", Some(_)) => Some(Call::Unsupported { what: "stream restore" }),
         _ => None,
     }
 }

@@ -11,6 +11,7 @@ use super::call::Call;
 use super::choose::{self, all_offline, consumers_follow, leader_first, stream_peers};
 use super::errors::{self, ApiError};
 use super::facts::Facts;
+use super::in_flight;
 use super::render;
 use super::request::{self, Fields};
 use super::verdict::MetaVerdict;
@@ -26,6 +27,9 @@ pub(super) fn create(facts: &Facts, name: &str, asked: Option<Asked>, body: &[u8
         return Err(errors::STREAM_MISMATCH);
     }
     let config = limits_for(facts, &config, pedantic).map(|limits| config.defaulted(&limits))??;
+    if in_flight::stream(facts, name, &config.subjects) {
+        return Ok(MetaVerdict::Later);
+    }
     if let Some(slot) = facts.table.stream(&facts.account.name, name) {
         return match slot.config.same_as(&config) {
             true => Ok(MetaVerdict::Forward(slot.group())),
@@ -49,6 +53,9 @@ pub(super) fn update(facts: &Facts, name: &str, asked: Option<Asked>, body: &[u8
     let (config, pedantic) = StreamConfig::parse_request(body)?;
     if config.name != name {
         return Err(errors::STREAM_MISMATCH);
+    }
+    if in_flight::stream(facts, name, &config.subjects) {
+        return Ok(MetaVerdict::Later);
     }
     let limits = limits_for(facts, &config, pedantic)?;
     let slot = facts.table.stream(&facts.account.name, name).ok_or(errors::STREAM_NOT_FOUND)?;
@@ -99,6 +106,9 @@ pub(super) fn delete(facts: &Facts, name: &str, asked: Option<Asked>, body: &[u8
     if !request::is_empty(body) {
         return Err(errors::NOT_EMPTY_REQUEST);
     }
+    if in_flight::stream(facts, name, &[]) {
+        return Ok(MetaVerdict::Later);
+    }
     facts.table.stream(&facts.account.name, name).ok_or(errors::STREAM_NOT_FOUND)?;
     let account = facts.account.name.clone();
     Ok(MetaVerdict::Propose(vec![MetaEntry::DropStream { account, stream: name.to_owned(), asked }]))
@@ -125,6 +135,9 @@ pub(super) fn remove_peer(facts: &Facts, call: Call, name: &str, body: &[u8]) ->
     let asked: PeerRemove = request::required(body, facts.strict())?;
     if asked.peer.is_empty() {
         return Err(errors::BAD_REQUEST);
+    }
+    if in_flight::stream(facts, name, &[]) {
+        return Ok(MetaVerdict::Later);
     }
     let slot = facts.table.stream(&facts.account.name, name).ok_or(errors::STREAM_NOT_FOUND)?;
     let named =

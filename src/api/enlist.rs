@@ -6,6 +6,7 @@ use sha2::Digest;
 use super::choose::{all_offline, consumer_peers};
 use super::errors::{self, ApiError};
 use super::facts::Facts;
+use super::in_flight;
 use super::request;
 use super::verdict::MetaVerdict;
 use crate::cluster::table::{Asked, ConsumerSlot, MetaEntry, StreamSlot};
@@ -21,6 +22,9 @@ pub(super) fn create(
     body: &[u8],
 ) -> Result<MetaVerdict, ApiError> {
     let CreateRequest { config, action, pedantic, .. } = parse_create(body)?.addressed(stream, form)?;
+    if in_flight::consumer(facts, stream, config.chosen_name()) {
+        return Ok(MetaVerdict::Later);
+    }
     let slot = facts.table.stream(&facts.account.name, stream).ok_or(errors::STREAM_NOT_FOUND)?;
     let config = config.defaulted(&parent(slot), &limits(facts), pedantic)?;
     let name = config.chosen_name().to_owned();
@@ -94,6 +98,9 @@ pub(super) fn delete(
 ) -> Result<MetaVerdict, ApiError> {
     if !request::is_empty(body) {
         return Err(errors::NOT_EMPTY_REQUEST);
+    }
+    if in_flight::consumer(facts, stream, consumer) {
+        return Ok(MetaVerdict::Later);
     }
     let slot = facts.table.stream(&facts.account.name, stream).ok_or(errors::STREAM_NOT_FOUND)?;
     slot.consumers.get(consumer).ok_or(errors::CONSUMER_NOT_FOUND)?;

@@ -41,6 +41,9 @@ pub(super) fn remove(facts: &Facts, body: &[u8]) -> Result<MetaVerdict, ApiError
         true => known.name == asked.peer,
         false => ServerId(**id).to_string() == asked.peer_id,
     };
+    if facts.proposed().any(|entry| matches!(entry, MetaEntry::DropServer { .. })) {
+        return Err(errors::CLUSTER_SERVER_MEMBER_CHANGE_INFLIGHT);
+    }
     let (id, _) = facts.table.servers.iter().find(named).ok_or(errors::CLUSTER_SERVER_NOT_MEMBER)?;
     let leaving = ServerId(*id);
     let mut entries = vec![MetaEntry::DropServer { server: leaving.0 }];

@@ -1,7 +1,9 @@
 //! What an API handler may look at besides the thing that it handles. Cheap to make: only references.
 
+use std::collections::BTreeMap;
+
 use crate::account::Account;
-use crate::cluster::table::{ServerFacts, Table};
+use crate::cluster::table::{MetaEntry, ServerFacts, Table};
 use crate::cluster::view::View;
 use crate::config::Config;
 use crate::ids::{Now, ServerId};
@@ -18,12 +20,19 @@ pub struct Facts<'a> {
     /// `None` when this server runs alone.
     pub cluster: Option<&'a str>,
     pub table: &'a Table,
+    /// Entries that this server, as the meta leader, has proposed and that the table does not hold yet, by index.
+    pub proposed: Option<&'a BTreeMap<u64, MetaEntry>>,
     pub view: &'a View,
 }
 
 impl<'a> Facts<'a> {
     pub fn domain(&self) -> Option<&'a str> {
         self.config.jetstream.as_ref()?.domain.as_deref()
+    }
+
+    /// Entries on their way into the table.
+    pub fn proposed(&self) -> impl Iterator<Item = &'a MetaEntry> {
+        self.proposed.into_iter().flat_map(BTreeMap::values)
     }
 
     /// Requests with unknown fields are refused.

@@ -22,6 +22,7 @@ pub mod enter;
 pub mod errors;
 mod evict;
 pub mod facts;
+mod in_flight;
 pub mod list;
 pub mod message;
 pub mod meta;

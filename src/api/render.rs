@@ -8,7 +8,7 @@ use net::client::headers::Builder;
 use serde::Serialize;
 
 use super::call::Call;
-use super::errors::ApiError;
+use super::errors::{ApiError, REQUIRED_API_LEVEL};
 use crate::stream::answer::ErrorObject;
 
 /// The `type` of the answers to a call.
@@ -36,7 +36,23 @@ pub fn kind(call: Call) -> &'static str {
         Call::ConsumerStepdown { .. } => "io.nats.jetstream.api.v1.consumer_leader_stepdown_response",
         Call::MetaStepdown => "io.nats.jetstream.api.v1.meta_leader_stepdown_response",
         Call::ServerRemove => "io.nats.jetstream.api.v1.meta_server_remove_response",
-        Call::ConsumerNext { .. } | Call::Unsupported { .. } => "io.nats.jetstream.api.v1.system_response",
+        Call::ConsumerNext { .. } => SYSTEM,
+        Call::Unsupported { what } => unsupported_kind(what),
+    }
+}
+
+/// The `type` of answers that belong to no call.
+const SYSTEM: &str = "io.nats.jetstream.api.v1.system_response";
+
+/// The `type` of the answers that a client of a refused call expects.
+fn unsupported_kind(what: &str) -> &'static str {
+    match what {
+        "pausing a consumer" => "io.nats.jetstream.api.v1.consumer_pause_response",
+        "priority groups" => "io.nats.jetstream.api.v1.consumer_unpin_response",
+        "resetting a consumer" => "io.nats.jetstream.api.v1.consumer_reset_response",
+        "stream backup" => "io.nats.jetstream.api.v1.stream_snapshot_response",
+        "stream restore" => "io.nats.jetstream.api.v1.stream_restore_response",
+        _ => SYSTEM,
     }
 }
 
@@ -87,7 +103,10 @@ pub fn error(call: Call, error: &ApiError) -> Bytes {
 pub fn refusal(call: Call, refused: &ApiError) -> (Option<Bytes>, Bytes) {
     match call {
         Call::DirectGet { .. } | Call::ConsumerNext { .. } => {
-            (Some(status(refused.code, &refused.description)), Bytes::new())
+            // The peer's text for this one differs from the table's.
+            let level = refused.err_code == REQUIRED_API_LEVEL.err_code;
+            let text = if level { "Required Api Level" } else { &refused.description };
+            (Some(status(refused.code, text)), Bytes::new())
         }
         _ => (None, error(call, refused)),
     }

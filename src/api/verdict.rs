@@ -17,6 +17,8 @@ pub enum MetaVerdict {
     Propose(Vec<MetaEntry>),
     /// Propose these entries, which name nobody as asked, and then do that.
     ProposeAnd { entries: Vec<MetaEntry>, then: Box<MetaVerdict> },
+    /// Decide again once what was proposed before is in the table: it concerns the same name.
+    Later,
     /// The leader of this group answers the same request (it exists already, exactly so).
     Forward(GroupId),
     /// Ask others and answer when all have answered or time is up.

@@ -8,7 +8,7 @@ use super::{JetStream, JsOptions, JsOutput};
 use crate::cluster::forming::{FormOutput, FormStep, Forming};
 use crate::cluster::table::{MetaEntry, ServerFacts, Table};
 use crate::cluster::view::View;
-use crate::cluster::wire::{Asset, Lead, NodeMsg};
+use crate::cluster::wire::{Asset, Lead, NodeMsg, Request};
 use crate::event::Level;
 use crate::group::{GroupKind, GroupSpec};
 use crate::ids::{GroupId, Now, Place, ServerId};
@@ -19,6 +19,10 @@ const UPKEEP_US: u64 = 200_000;
 pub(super) struct Meta {
     /// Entries in the log that are not committed yet.
     pending: BTreeMap<u64, MetaEntry>,
+    /// Entries that this server has proposed while it leads and that are not applied yet.
+    pub(super) proposed: BTreeMap<u64, MetaEntry>,
+    /// Requests about names that a proposed entry concerns: decided once it is applied.
+    pub(super) waiting: Vec<Request>,
     /// `Some` while this server belongs to no cluster.
     pub(super) forming: Option<Forming>,
     pub(super) opened: bool,
@@ -49,6 +53,8 @@ impl Meta {
         let forming = clustered.then(|| Forming::new(options.me.server, configured + 1, fresh_cluster_id.clone()));
         Meta {
             pending: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            waiting: Vec::new(),
             forming,
             opened: false,
             leading: false,
@@ -183,6 +189,10 @@ impl JetStream {
             self.out.push_back(JsOutput::Table(entries.clone()));
             self.on_table(now, view, entries);
         }
+        if let Some(meta) = self.meta.as_mut() {
+            meta.proposed = meta.proposed.split_off(&(upto + 1));
+        }
+        self.decide_waiting(now, view);
     }
 
     pub(super) fn meta_role(&mut self, now: Now, view: &View, leading: bool, term: u64) {
@@ -191,6 +201,7 @@ impl JetStream {
         let Some(meta) = self.meta.as_mut() else { return };
         let led = std::mem::replace(&mut meta.leading, leading);
         let old_term = std::mem::replace(&mut meta.term, term);
+        meta.proposed.clear();
         if leading {
             meta.upkeep_at = now.us;
             let cluster_id = meta.cluster_id.clone().unwrap_or_else(|| meta.fresh_cluster_id.clone());
@@ -202,11 +213,21 @@ impl JetStream {
         } else if led {
             self.out.push_back(JsOutput::Unlead { group: GroupId::META, term: old_term });
         }
+        self.decide_waiting(now, view);
+    }
+
+    fn decide_waiting(&mut self, now: Now, view: &View) {
+        let waiting = self.meta.as_mut().map(|meta| std::mem::take(&mut meta.waiting)).unwrap_or_default();
+        waiting.into_iter().for_each(|request| self.on_api(now, view, request));
     }
 
     /// False when it could not be taken: the caller answers that the cluster is not available.
     pub(super) fn propose_meta(&mut self, now: Now, entry: &MetaEntry) -> bool {
-        self.groups.propose(now, GroupId::META, Table::encode(entry)).is_ok()
+        let Ok(index) = self.groups.propose(now, GroupId::META, Table::encode(entry)) else { return false };
+        if let Some(meta) = self.meta.as_mut() {
+            meta.proposed.insert(index, entry.clone());
+        }
+        true
     }
 
     /// The leader's upkeep: servers that it sees and that the table does not know (or knows otherwise) are entered;

@@ -269,6 +269,7 @@ impl JetStream {
             server_name: &self.server_name,
             cluster: self.cluster.as_deref(),
             table: &self.table,
+            proposed: self.meta.as_ref().map(|meta| &meta.proposed),
             view,
         })
     }

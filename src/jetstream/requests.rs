@@ -16,7 +16,7 @@ use crate::cluster::wire::{NodeMsg, Request, RequestKind};
 use crate::consumer::{ConsumerOutput, Delivery};
 use crate::group::ProposeRefused;
 use crate::ids::{GroupId, Now, ServerId};
-use crate::limits::FORWARD_HOPS_MAX;
+use crate::limits::{FORWARD_HOPS_MAX, META_WAITING_MAX};
 use crate::reply::Reply;
 use crate::stream::{Answer, Publish};
 
@@ -25,7 +25,10 @@ impl JetStream {
         match request.kind {
             RequestKind::Ingest => self.on_ingest(now, view, request),
             RequestKind::Ack => self.on_ack(now, view, request),
-            RequestKind::Api | RequestKind::Read => self.on_api(now, view, request),
+            RequestKind::Api | RequestKind::Read => {
+                self.api_total += 1;
+                self.on_api(now, view, request);
+            }
         }
     }
 
@@ -82,11 +85,13 @@ impl JetStream {
         }
     }
 
-    fn on_api(&mut self, now: Now, view: &View, request: Request) {
-        self.api_total += 1;
+    pub(super) fn on_api(&mut self, now: Now, view: &View, request: Request) {
         let domain = self.config.jetstream.as_ref().and_then(|js| js.domain.clone());
         let subject = request.subject.clone();
         let Some(call) = call_of(&subject, domain.as_deref()) else { return };
+        if let Err(error) = api::meta::check_level(request.headers.as_deref()) {
+            return self.refuse(&request, &error);
+        }
         let leads = |hosted: bool| hosted || request.kind == RequestKind::Read;
         if request.group == GroupId::META {
             if self.leads_meta() { self.on_meta_call(now, view, call, &request) } else { self.forward(view, request) }
@@ -125,6 +130,10 @@ impl JetStream {
                     self.refuse(request, &errors::CLUSTER_NOT_AVAIL);
                 }
             }
+            MetaVerdict::Later => match self.meta.as_mut().filter(|meta| meta.waiting.len() < META_WAITING_MAX) {
+                Some(meta) => meta.waiting.push(request.clone()),
+                None => self.refuse(request, &errors::CLUSTER_NOT_AVAIL),
+            },
             MetaVerdict::Forward(group) => {
                 let request = Request { group, hops: 0, ..request.clone() };
                 self.asks.push_back(NodeMsg::Request(request));

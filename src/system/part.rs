@@ -243,6 +243,7 @@ fn cluster_of(scene: &Scene, account: AccountId, status: &GroupStatus, peers: &[
         server_name: scene.server.name(),
         cluster: scene.server.options.cluster.as_deref(),
         table: scene.table()?,
+        proposed: None,
         view: scene.view,
     };
     cluster_info::cluster_info_if_clustered(&facts, status, peers)
