@@ -299,8 +299,11 @@ impl Node {
         let rounds = self.lead.reads.round();
         let peer = &mut self.lead.peers[at].1;
         peer.round = peer.round.max(round.min(rounds));
-        peer.commit = peer.commit.max(commit.min(peer.matched));
-        if peer.on_heartbeat(last) {
+        // It knows less than it has said before: it started anew, and heartbeats alone cannot tell it how far its log is
+        // this one's.
+        let restarted = peer.pace == Pace::Replicate && commit < peer.commit;
+        peer.commit = if restarted { commit } else { peer.commit.max(commit.min(peer.matched)) };
+        if peer.on_heartbeat(last) || restarted {
             self.send_append(at, true);
         }
         self.confirm_reads();
