@@ -178,10 +178,13 @@ impl Replica {
                 return;
             }
         }
+        let term = message.term;
+        let speaks = matches!(message.body, raft::Body::Append { .. } | raft::Body::Heartbeat { .. });
         if let Some(node) = self.running() {
             let slept = node.is_quiet();
             node.step(now.us, message);
-            let (led, leads) = (node.leader() == Some(node_id(from)), node.is_leader());
+            let led = speaks && node.term() == term && node.leader() == Some(node_id(from));
+            let leads = node.is_leader();
             self.doubted &= !led;
             // A leader's own heartbeats are answered; that alone is no reason to stay awake. To be woken is.
             if !leads || slept {
