@@ -64,7 +64,7 @@ impl Replica {
     }
 
     pub(in super::super) fn on_begin(&mut self, core: &mut Core, from: ServerId, begin: Begin) {
-        if let Some(receiver) = self.receiver.as_ref().filter(|receiver| receiver.session == begin.session) {
+        if let Some(receiver) = self.receiver.as_ref().filter(|receiver| receiver.is(from, begin.session)) {
             let part = receiver.durable;
             return self.ack(core, from, begin.session, part);
         }
@@ -113,7 +113,7 @@ impl Replica {
         part: u32,
         entries: Vec<CatchupEntry>,
     ) {
-        let Some(mut receiver) = self.receiver.take_if(|receiver| receiver.session == session) else { return };
+        let Some(mut receiver) = self.receiver.take_if(|receiver| receiver.is(from, session)) else { return };
         if part != receiver.parts + 1 || receiver.completing {
             let durable = receiver.durable;
             self.receiver = Some(receiver);
@@ -181,7 +181,7 @@ impl Replica {
     }
 
     pub(in super::super) fn on_end(&mut self, core: &mut Core, now: Now, from: ServerId, session: u64, parts: u32) {
-        let Some(receiver) = self.receiver.as_mut().filter(|receiver| receiver.session == session) else { return };
+        let Some(receiver) = self.receiver.as_mut().filter(|receiver| receiver.is(from, session)) else { return };
         receiver.ended = receiver.parts == parts;
         let (durable, whole) = (receiver.durable, receiver.is_whole());
         if whole {
@@ -263,6 +263,10 @@ enum Store {
 }
 
 impl Receiver {
+    fn is(&self, from: ServerId, session: u64) -> bool {
+        (self.from, self.session) == (from, session)
+    }
+
     fn is_whole(&self) -> bool {
         self.ended && self.durable == self.parts && !self.completing
     }

@@ -140,7 +140,10 @@ impl Sender {
 impl Replica {
     /// Raft says that the log does not reach back to this peer.
     pub(in super::super) fn start_sender(&mut self, core: &mut Core, now: Now, to: ServerId) {
-        let session = super::super::mix(core.options.seed ^ core.options.boot ^ core.token().0);
+        let (token, me) = (core.token().0, core.server().0);
+        let session = [core.options.boot, me, self.id.0, token]
+            .into_iter()
+            .fold(core.options.seed, |mixed, next| super::super::mix(mixed ^ super::super::mix(next)));
         self.senders.insert(to, Sender::new(session, now));
         core.log(LogLevel::Info, format!("group {}: streaming its state to {to}", self.id.0));
     }

@@ -9,7 +9,7 @@ use crate::ids::GroupId;
 
 #[test]
 fn storms_lose_nothing_and_calm_down() {
-    for seed in std::env::var("SEEDS").map_or(0..4, |s| { let v: Vec<u64> = s.split("-").map(|n| n.parse().unwrap()).collect(); v[0]..v[1] }) {
+    for seed in 0..6 {
         storm(seed);
     }
 }
