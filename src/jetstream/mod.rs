@@ -27,7 +27,7 @@ use crate::account::Accounts;
 use crate::api::facts::Facts;
 use crate::cluster::table::{MetaEntry, ServerFacts, Table};
 use crate::cluster::view::View;
-use crate::cluster::wire::{Lead, NodeMsg};
+use crate::cluster::wire::{Lead, NodeMsg, Request};
 use crate::config::Config;
 use crate::event::Level;
 use crate::group::{GroupRole, GroupStatus, Groups, GroupsOptions};
@@ -39,6 +39,9 @@ use gather::Gathers;
 pub use hosted::{HostedConsumer, HostedStream};
 pub use meta::Forgets;
 use meta::Meta;
+
+/// How often requests for a group without a leader look for one, microseconds.
+const UNLED_LOOK_US: u64 = 20_000;
 
 /// What JetStream wants of the shard.
 #[derive(Debug)]
@@ -121,6 +124,8 @@ pub struct JetStream {
     stopping: bool,
     /// Requests of this core itself, for the leaders of other groups.
     asks: VecDeque<NodeMsg>,
+    /// Requests for groups that have no leader yet, each with the time at which it is refused.
+    unled: Vec<(u64, Request)>,
     /// Which groups may have had an earlier life that this server has forgotten.
     forgets: Forgets,
     cores: CoreId,
@@ -152,6 +157,7 @@ impl JetStream {
             api_errors: 0,
             stopping: false,
             asks: VecDeque::new(),
+            unled: Vec::new(),
             forgets: Forgets::default(),
             cores: options_cores,
             out: VecDeque::new(),
@@ -184,6 +190,7 @@ impl JetStream {
     /// The end of a batch of events: machines hand on what they gathered, groups make it durable and send it, and what
     /// that decides goes back to the machines, until nothing moves.
     pub fn turn(&mut self, now: Now, view: &View) {
+        self.send_unled(now, view);
         loop {
             self.turn_streams(now, view);
             self.turn_consumers(now);
@@ -215,7 +222,8 @@ impl JetStream {
         let streams = self.streams.values().filter_map(|hosted| hosted.wakeup_us);
         let consumers = self.consumers.values().filter_map(|hosted| hosted.wakeup_us);
         let meta = self.meta.as_ref().and_then(|meta| meta.next_wakeup(now));
-        streams.chain(consumers).chain(self.groups.next_wakeup()).chain(self.gathers.next_wakeup()).chain(meta).min()
+        let unled = (!self.unled.is_empty()).then_some(now.us + UNLED_LOOK_US);
+        streams.chain(consumers).chain(unled).chain(self.groups.next_wakeup()).chain(self.gathers.next_wakeup()).chain(meta).min()
     }
 
     pub fn poll_output(&mut self) -> Option<JsOutput> {

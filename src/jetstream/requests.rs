@@ -136,7 +136,8 @@ impl JetStream {
             },
             MetaVerdict::Forward(group) => {
                 let request = Request { group, hops: 0, ..request.clone() };
-                self.asks.push_back(NodeMsg::Request(request));
+                self.unled.push((now.us + UNLED_WAIT_US, request));
+                self.send_unled(now, view);
             }
             MetaVerdict::Gather(gather) => {
                 let Some(answer) = answer_of(request) else { return };
@@ -201,6 +202,19 @@ impl JetStream {
     fn answer_request(&mut self, request: &Request, headers: Option<Bytes>, payload: Bytes) {
         if let Some(answer) = answer_of(request) {
             self.answer(&answer, headers, payload);
+        }
+    }
+
+    /// A group that was just created elects its leader first: what is forwarded to it waits for that.
+    pub(super) fn send_unled(&mut self, now: Now, view: &View) {
+        for (deadline_us, request) in std::mem::take(&mut self.unled) {
+            if view.leads.leader(request.group).is_some() {
+                self.asks.push_back(NodeMsg::Request(request));
+            } else if deadline_us <= now.us {
+                self.refuse(&request, &errors::CLUSTER_NOT_AVAIL);
+            } else {
+                self.unled.push((deadline_us, request));
+            }
         }
     }
 
@@ -277,6 +291,9 @@ impl JetStream {
         self.busy_consumers.extend(due.map(|(group, _)| *group));
     }
 }
+
+/// How long a forwarded request waits for its group's first leader, microseconds: several elections.
+const UNLED_WAIT_US: u64 = 2_000_000;
 
 fn answer_of(request: &Request) -> Option<Answer> {
     let subject = request.reply.clone()?;
