@@ -59,6 +59,10 @@ impl Core {
             for event in batch.drain(..) {
                 self.shard.handle(now, event);
             }
+            // Under a constant flow of events the wait below never gets to its timer.
+            if self.shard.next_wakeup().is_some_and(|due| due.us <= now.us) {
+                self.shard.handle(now, Event::Wakeup);
+            }
             if let After::Stopped = self.drain() {
                 self.linger().await;
                 return self.report(Report::Stopped);
