@@ -110,6 +110,11 @@ impl Shard {
         self.me.core
     }
 
+    /// What this core hosts, for whoever looks at a server from outside: checkers and pages.
+    pub fn jetstream(&self) -> Option<&JetStream> {
+        self.js.as_ref()
+    }
+
     /// Takes one event of the turn; its effects are queued.
     pub fn handle(&mut self, now: Now, event: Event) {
         self.now = now;

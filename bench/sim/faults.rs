@@ -1,0 +1,213 @@
+//! What goes wrong, one thing at a time, while the storm lasts.
+//!
+//! Damage that takes data away (flipped bits, writes that fail, no space) hits one server per run, so that every record
+//! is still good somewhere; everything that only takes time away hits anybody.
+
+use crate::mutants::Mutant;
+use crate::world::{Happening, World};
+
+/// One kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Crash,
+    CrashAll,
+    Stop,
+    Pause,
+    Cut,
+    OneWay,
+    Isolate,
+    Heal,
+    Reset,
+    Stall,
+    Clock,
+    Full,
+    Failing,
+    Rot,
+}
+
+impl World {
+    /// Faults begin.
+    pub fn begin_storm(&mut self) {
+        self.storm = true;
+        self.after(10_000, Happening::Fault);
+    }
+
+    /// Faults end: everything that is broken by hand is mended, and everybody comes back.
+    pub fn end_storm(&mut self) {
+        self.storm = false;
+        self.net.lossy_percent = 0;
+        self.heal_cuts();
+        for at in 0..self.servers.len() {
+            let server = &mut self.servers[at];
+            server.paused_until = server.paused_until.min(self.now_us);
+            for core in &mut server.cores {
+                core.disk.sickness = crate::disk::Sickness::default();
+            }
+            if !server.running && !std::mem::replace(&mut server.returning, true) {
+                self.after(1_000, Happening::Start { server: at });
+            }
+        }
+        for actor in &mut self.people.actors {
+            actor.calm = true;
+        }
+    }
+
+    pub(crate) fn on_fault(&mut self) {
+        if !self.storm {
+            return;
+        }
+        self.figures.faults += 1;
+        let kinds = self.kinds();
+        if !kinds.is_empty() {
+            let fault = self.fault_dice.pick(&kinds);
+            self.strike(fault);
+        }
+        let pause = self.fault_dice.between(20_000, 700_000);
+        self.after(pause, Happening::Fault);
+    }
+
+    fn kinds(&self) -> Vec<Fault> {
+        let faults = self.options.faults;
+        let mut kinds = Vec::new();
+        let mut allow = |on: bool, list: &[Fault]| kinds.extend(list.iter().copied().filter(|_| on));
+        allow(faults.crash, &[Fault::Crash, Fault::Crash, Fault::Crash, Fault::CrashAll]);
+        allow(faults.stop, &[Fault::Stop]);
+        allow(faults.pause, &[Fault::Pause]);
+        allow(faults.partition, &[Fault::Cut, Fault::OneWay, Fault::Isolate, Fault::Heal, Fault::Heal, Fault::Reset]);
+        allow(faults.stall, &[Fault::Stall]);
+        allow(faults.clock, &[Fault::Clock]);
+        allow(faults.full, &[Fault::Full]);
+        allow(faults.failing, &[Fault::Failing]);
+        allow(faults.rot, &[Fault::Rot]);
+        kinds
+    }
+
+    fn strike(&mut self, fault: Fault) {
+        let servers = self.servers.len();
+        let at = self.fault_dice.below(servers as u64) as usize;
+        let other = (at + 1 + self.fault_dice.below(servers as u64 - 1) as usize) % servers;
+        self.trace.note(self.now_us, &self.servers[at].name, &format!("fault: {fault:?}"));
+        match fault {
+            Fault::Crash => self.strike_crash(at),
+            Fault::CrashAll if self.fault_dice.chance(30) => {
+                for one in 0..servers {
+                    self.note_memory(one);
+                    self.crash(one, "loses power with all others");
+                }
+            }
+            Fault::CrashAll => {}
+            Fault::Stop => {
+                self.note_memory(at);
+                self.stop(at);
+            }
+            Fault::Pause => {
+                let until = self.now_us + self.fault_dice.between(50_000, 3_000_000);
+                self.servers[at].paused_until = until;
+                for peer in 0..servers {
+                    self.silence(at, peer, until);
+                }
+            }
+            Fault::Cut => {
+                self.cut(at, other);
+                self.cut(other, at);
+            }
+            Fault::OneWay => self.cut(at, other),
+            Fault::Isolate => {
+                for one in (0..servers).filter(|one| *one != at) {
+                    self.cut(at, one);
+                    self.cut(one, at);
+                }
+            }
+            Fault::Heal => self.heal_cuts(),
+            Fault::Reset => self.break_link(at, other, "connection reset"),
+            Fault::Stall => {
+                let until = self.now_us + self.fault_dice.between(100_000, 3_000_000);
+                self.each_disk(at, |sickness| sickness.stalled_until = until);
+            }
+            Fault::Clock => {
+                let hour_ns = 3_600_000_000_000;
+                self.servers[at].wall_shift_ns = self.fault_dice.below(2 * hour_ns as u64) as i64 - hour_ns;
+            }
+            Fault::Full => {
+                let full = self.fault_dice.chance(60);
+                self.each_disk(self.victim(), |sickness| sickness.full = full);
+            }
+            Fault::Failing => {
+                let victim = self.victim();
+                self.servers[victim].excused = true;
+                self.each_disk(victim, |sickness| sickness.failing = true);
+            }
+            Fault::Rot => self.strike_rot(),
+        }
+    }
+
+    fn each_disk(&mut self, server: usize, mut change: impl FnMut(&mut crate::disk::Sickness)) {
+        for core in &mut self.servers[server].cores {
+            change(&mut core.disk.sickness);
+        }
+    }
+
+    /// A paused process answers no pings: if it lasts, its links break.
+    fn silence(&mut self, at: usize, peer: usize, until_us: u64) {
+        let generation = self.net.generation(at, peer);
+        let notice = self.fault_dice.between(700_000, 1_200_000);
+        if at != peer && generation != 0 && until_us > self.now_us + notice {
+            self.after(notice, Happening::LinkBreaks { a: at, b: peer, generation });
+        }
+    }
+
+    fn strike_crash(&mut self, at: usize) {
+        self.note_memory(at);
+        self.crash(at, "loses power");
+    }
+
+    /// The one server whose storage may be damaged in this run.
+    pub(crate) fn victim(&self) -> usize {
+        (self.options.seed % self.servers.len() as u64) as usize
+    }
+
+    fn strike_rot(&mut self) {
+        let victim = self.victim();
+        let core = self.fault_dice.below(self.servers[victim].cores.len() as u64) as usize;
+        let server = &mut self.servers[victim];
+        server.excused = true;
+        if let Some(place) = server.cores[core].disk.rot(&mut self.fault_dice) {
+            let text = format!("a bit of core {core} flips: {place}");
+            self.trace.note(self.now_us, &server.name, &text);
+            if self.options.mutant == Some(Mutant::TailCut) {
+                self.cut_tail(victim, core, &place);
+            }
+        }
+        // A replica of one has no other copy.
+        for (name, replicas, _) in crate::people::STREAMS {
+            if let Some(story) = self.oracle.streams.get_mut(name).filter(|_| replicas == 1) {
+                story.lossy = true;
+            }
+        }
+    }
+
+    /// The mutant's idea of repair: what stands behind the damage is thrown away.
+    fn cut_tail(&mut self, victim: usize, core: usize, place: &str) {
+        let Some((name, at)) = place.split_once(" at ") else { return };
+        let Some(at) = at.parse::<usize>().ok().map(|at| at / storage::BLOCK * storage::BLOCK) else { return };
+        for server in 0..self.servers.len() {
+            let cut = self.servers[server].cores[core].disk.files.iter_mut().find(|(file, _)| file.name() == name);
+            if let Some((_, data)) = cut.filter(|_| server == victim || self.options.mutant.is_some())
+                && let Some(tail) = data.get_mut(at..)
+            {
+                tail.fill(0);
+            }
+            self.crash(server, "restarts and cuts its log");
+        }
+    }
+
+    /// A process that goes takes its memories along: if another one has not got its own back, a majority may be gone.
+    fn note_memory(&mut self, at: usize) {
+        if self.servers[at].running && !self.memories_whole_without(at) {
+            self.memory_void = true;
+            for story in self.oracle.streams.values_mut().filter(|story| story.memory) {
+                story.lossy = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Builds of the world with one named bug each: what the checkers must find.
+//!
+//! Each bug is put in at the seam (disk, network, client bytes, restart), where a bug of the product would show, so no
+//! product code knows of them. A checker that finds none of them would find nothing.
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// A write is answered before it is durable.
+    AckBeforeFlush,
+    /// A follower's answer "stored" is sent for it while its append is lost: a quorum of one less.
+    QuorumMinusOne,
+    /// A vote that was refused arrives as granted: the second vote of a server that forgot its first.
+    VoteForgotten,
+    /// After a restart everything behind the first damaged place of a log is gone.
+    TailCut,
+    /// Message ids do not reach the server.
+    DedupForgotten,
+    /// Some deliveries are acknowledged and never shown to the reader.
+    DeliverySkips,
+    /// Announcements of leaders are lost though the link stands.
+    LeadLost,
+    /// A byte of an appended entry changes on its way to a follower.
+    AppendChanged,
+}
+
+pub const ALL: [Mutant; 8] = [
+    Mutant::AckBeforeFlush,
+    Mutant::QuorumMinusOne,
+    Mutant::VoteForgotten,
+    Mutant::TailCut,
+    Mutant::DedupForgotten,
+    Mutant::DeliverySkips,
+    Mutant::LeadLost,
+    Mutant::AppendChanged,
+];
+
+impl Mutant {
+    pub fn name(self) -> &'static str {
+        match self {
+            Mutant::AckBeforeFlush => "ack-before-flush",
+            Mutant::QuorumMinusOne => "quorum-minus-one",
+            Mutant::VoteForgotten => "vote-forgotten",
+            Mutant::TailCut => "tail-cut",
+            Mutant::DedupForgotten => "dedup-forgotten",
+            Mutant::DeliverySkips => "delivery-skips",
+            Mutant::LeadLost => "lead-lost",
+            Mutant::AppendChanged => "append-changed",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Mutant> {
+        ALL.into_iter().find(|mutant| mutant.name() == name)
+    }
+
+    /// Mutants that look at every message between servers.
+    pub fn sits_between_servers(self) -> bool {
+        matches!(self, Mutant::LeadLost | Mutant::VoteForgotten | Mutant::AppendChanged | Mutant::QuorumMinusOne)
+    }
+}

@@ -1,0 +1,248 @@
+//! The connections between people and servers: bytes in order each way, with a little delay; a client whose server dies
+//! goes to another one.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use trestle::event::Event;
+use trestle::ids::{ConnId, CoreId};
+
+use crate::client::Parser;
+use crate::dice::Dice;
+use crate::mutants::Mutant;
+use crate::options::Options;
+use crate::oracle::{ConsumerStory, Oracle, StreamStory};
+use crate::workload::Actor;
+use crate::world::{Happening, World};
+
+/// How often an actor looks at the clock, microseconds.
+const TICK_US: u64 = 10_000;
+
+pub struct People {
+    pub actors: Vec<Actor>,
+    lines: Vec<Line>,
+    by_conn: BTreeMap<(usize, CoreId, ConnId), usize>,
+    next_conn: u64,
+}
+
+/// One actor's connection.
+#[derive(Default)]
+struct Line {
+    session: u64,
+    at: Option<(usize, CoreId, ConnId)>,
+    parser: Parser,
+    /// When the last bytes each way arrive.
+    there_us: u64,
+    back_us: u64,
+    /// A dial or a tick is planned.
+    dialling: bool,
+    ticking: bool,
+}
+
+/// The streams of the workload: name, replicas, storage.
+pub const STREAMS: [(&str, u32, &str); 3] = [("F3", 3, "file"), ("M3", 3, "memory"), ("F1", 1, "file")];
+
+impl People {
+    pub fn new(dice: &mut Dice, oracle: &mut Oracle, options: &Options) -> People {
+        let mut actors = Vec::new();
+        let mut plan = Vec::new();
+        for (stream, replicas, storage) in STREAMS {
+            let replicas = replicas.min(options.servers as u32);
+            let story = StreamStory { memory: storage == "memory", ..StreamStory::default() };
+            oracle.streams.insert(stream.to_owned(), story);
+            let consumer = format!("c{stream}");
+            let story = ConsumerStory { stream: stream.to_owned(), ..ConsumerStory::default() };
+            oracle.consumers.insert(consumer.clone(), story);
+            plan.push((
+                format!("$JS.API.STREAM.CREATE.{stream}"),
+                format!(
+                    "{{\"name\":\"{stream}\",\"subjects\":[\"{}.>\"],\"num_replicas\":{replicas},\"storage\":\"{storage}\",\
+                     \"allow_direct\":true,\"duplicate_window\":86400000000000}}",
+                    stream.to_lowercase()
+                ),
+            ));
+            plan.push((
+                format!("$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{consumer}"),
+                format!(
+                    "{{\"stream_name\":\"{stream}\",\"config\":{{\"durable_name\":\"{consumer}\",\"ack_policy\":\"explicit\",\
+                     \"deliver_policy\":\"all\",\"ack_wait\":1000000000,\"max_ack_pending\":1000}}}}"
+                ),
+            ));
+            actors.push(Actor::reader(stream, &consumer, dice.fork()));
+            actors.push(Actor::publisher(&format!("{stream}-slow"), stream, 1, 10_000, dice.fork()));
+            actors.push(Actor::publisher(&format!("{stream}-fast"), stream, 16, 8_000, dice.fork()));
+        }
+        let streams = STREAMS.iter().map(|(name, _, _)| (*name).to_owned()).collect();
+        actors.push(Actor::operator(plan, streams, dice.fork()));
+        let lines = actors.iter().map(|_| Line::default()).collect();
+        People { actors, lines, by_conn: BTreeMap::new(), next_conn: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.actors.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.actors.is_empty()
+    }
+
+    pub fn settled(&self) -> bool {
+        self.actors.iter().all(Actor::settled)
+    }
+}
+
+impl World {
+    pub(crate) fn connect(&mut self, actor: usize) {
+        self.people.lines[actor].dialling = false;
+        if self.people.lines[actor].at.is_some() {
+            return;
+        }
+        let open: Vec<usize> = (0..self.servers.len()).filter(|at| self.servers[*at].open()).collect();
+        if open.is_empty() {
+            return self.dial_later(actor, 100_000);
+        }
+        let server = self.dice.pick(&open);
+        let core = self.dice.below(self.servers[server].cores.len() as u64) as CoreId;
+        self.people.next_conn += 1;
+        let conn = ConnId(self.people.next_conn);
+        let at = (server, core, conn);
+        let line = &mut self.people.lines[actor];
+        line.session += 1;
+        line.at = Some(at);
+        line.parser.clear();
+        (line.there_us, line.back_us) = (self.now_us, self.now_us);
+        self.people.by_conn.insert(at, actor);
+        let life = self.servers[server].life;
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 4222));
+        self.to_core(server, core, life, Event::Accepted { conn, remote: address, local: address });
+        self.people.actors[actor].begin();
+        self.flush(actor);
+        if !std::mem::replace(&mut self.people.lines[actor].ticking, true) {
+            self.after(TICK_US, Happening::Tick { actor });
+        }
+    }
+
+    fn dial_later(&mut self, actor: usize, us: u64) {
+        if !std::mem::replace(&mut self.people.lines[actor].dialling, true) {
+            self.after(us, Happening::Connect { actor });
+        }
+    }
+
+    pub(crate) fn tick_actor(&mut self, actor: usize) {
+        self.people.actors[actor].tick(self.now_us, &mut self.oracle);
+        self.flush(actor);
+        self.after(TICK_US, Happening::Tick { actor });
+    }
+
+    /// What an actor wants to say goes on its way.
+    fn flush(&mut self, actor: usize) {
+        let bytes = std::mem::take(&mut self.people.actors[actor].out);
+        let delay = self.dice.between(20, 200);
+        let line = &mut self.people.lines[actor];
+        if bytes.is_empty() || line.at.is_none() {
+            return;
+        }
+        line.there_us = (self.now_us + delay).max(line.there_us);
+        let (due, session) = (line.there_us, line.session);
+        let bytes = self.spoil_client_bytes(bytes);
+        self.at(due, Happening::ToServer { actor, session, bytes: Bytes::from(bytes) });
+    }
+
+    pub(crate) fn bytes_to_server(&mut self, actor: usize, session: u64, bytes: Bytes) {
+        let line = &self.people.lines[actor];
+        let Some((server, core, conn)) = line.at.filter(|_| line.session == session) else { return };
+        let life = self.servers[server].life;
+        self.to_core(server, core, life, Event::ClientBytes { conn, data: bytes });
+    }
+
+    pub(crate) fn client_write(&mut self, server: usize, core: CoreId, conn: ConnId, data: Vec<Bytes>) {
+        let Some(actor) = self.people.by_conn.get(&(server, core, conn)).copied() else { return };
+        let delay = self.dice.between(20, 200);
+        let line = &mut self.people.lines[actor];
+        line.back_us = (self.now_us + delay).max(line.back_us);
+        let (due, session) = (line.back_us, line.session);
+        let bytes = Bytes::from(data.concat());
+        let (life, count) = (self.servers[server].life, bytes.len());
+        self.at(due, Happening::ToClient { actor, session, bytes });
+        let event = Box::new(Event::ClientWritten { conn, bytes: count });
+        self.after(10, Happening::Core { server, core, life, event });
+    }
+
+    pub(crate) fn bytes_to_client(&mut self, actor: usize, session: u64, bytes: &[u8]) {
+        let line = &mut self.people.lines[actor];
+        if line.session != session || line.at.is_none() {
+            return;
+        }
+        match line.parser.take(bytes) {
+            Ok(said) => {
+                for one in said {
+                    if !self.swallow(actor, &one) {
+                        self.people.actors[actor].hear(self.now_us, one, &mut self.oracle);
+                    }
+                }
+                self.flush(actor);
+            }
+            Err(why) => self.oracle.wrong(why),
+        }
+    }
+
+    /// The server wants to close a connection.
+    pub(crate) fn client_close(&mut self, server: usize, core: CoreId, conn: ConnId) {
+        let Some(actor) = self.people.by_conn.get(&(server, core, conn)).copied() else { return };
+        let line = &self.people.lines[actor];
+        let (due, session) = (line.back_us, line.session);
+        self.at(due, Happening::Hangup { actor, session });
+    }
+
+    pub(crate) fn on_hangup(&mut self, actor: usize, session: u64) {
+        if self.people.lines[actor].session == session {
+            self.hang_up(actor);
+        }
+    }
+
+    /// The connection is over on both sides.
+    pub(crate) fn hang_up(&mut self, actor: usize) {
+        let Some(at) = self.people.lines[actor].at.take() else { return };
+        self.people.by_conn.remove(&at);
+        self.people.lines[actor].session += 1;
+        self.people.actors[actor].lost(self.now_us);
+        let (server, core, conn) = at;
+        let life = self.servers[server].life;
+        self.to_core(server, core, life, Event::ClientGone { conn, why: "Client Closed".into() });
+        let pause = self.dice.between(10_000, 200_000);
+        self.dial_later(actor, pause);
+    }
+
+    /// Everybody whose server died notices it.
+    pub(crate) fn hang_up_all(&mut self, server: usize) {
+        for actor in 0..self.people.len() {
+            if self.people.lines[actor].at.is_some_and(|at| at.0 == server) {
+                self.hang_up(actor);
+            }
+        }
+    }
+
+    /// Mutants that sit between a client and its server.
+    fn spoil_client_bytes(&self, bytes: Vec<u8>) -> Vec<u8> {
+        if self.options.mutant != Some(Mutant::DedupForgotten) {
+            return bytes;
+        }
+        let mut spoilt = bytes;
+        let name = b"Nats-Msg-Id";
+        while let Some(at) = spoilt.windows(name.len()).position(|window| window == name) {
+            spoilt[at] = b'X';
+        }
+        spoilt
+    }
+
+    fn swallow(&mut self, actor: usize, said: &crate::client::Said) -> bool {
+        let crate::client::Said::Message(message) = said else { return false };
+        let skips = self.options.mutant == Some(Mutant::DeliverySkips) && message.reply.starts_with("$JS.ACK.");
+        if !skips || !self.dice.chance(2) {
+            return false;
+        }
+        let ack = crate::client::publish(&message.reply, "", b"+ACK");
+        self.people.actors[actor].out.extend(ack);
+        true
+    }
+}
