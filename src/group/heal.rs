@@ -75,6 +75,12 @@ impl Replica {
         core.dirty.insert(self.id);
     }
 
+    /// Restored, whole, and voting.
+    pub(super) fn is_settled(&self) -> bool {
+        let votes = self.node.as_ref().is_some_and(|node| !node.status().voteless);
+        matches!(self.phase, Phase::Running) && votes && self.heal.is_whole()
+    }
+
     /// Tells raft whether this replica may vote and lead.
     pub(super) fn fence(&mut self, core: &mut Core) {
         let damaged = !self.heal.is_whole();

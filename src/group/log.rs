@@ -382,6 +382,7 @@ impl Disk {
         }
     }
 
+    /// Damage in this segment that might have been any group's has been dealt with.
     pub fn clear_damage(&mut self, segment: u32) {
         if let Some(log) = self.log() {
             log.clear_damage(segment);

@@ -1,4 +1,5 @@
-//! The log of a memory group: entries by index and the latest checkpoint, gone when the process is.
+//! The log of a memory group: entries by index, gone when the process is. A checkpoint is
+//! nothing here: what a restart would begin with is forgotten anyway.
 //!
 //! Follows the rules of the log on disk: an entry supersedes every entry with its index or a higher one, what is
 //! released or wholly dead is not there any more.
@@ -12,7 +13,6 @@ use super::log::Stored;
 #[derive(Default)]
 pub(super) struct MemLog {
     entries: BTreeMap<u64, Slot>,
-    checkpoint: Option<(u64, u64, Bytes)>,
     bytes: usize,
 }
 
@@ -84,10 +84,6 @@ impl MemLog {
 
     pub fn bounds(&self) -> Option<(u64, u64)> {
         Some((*self.entries.first_key_value()?.0, *self.entries.last_key_value()?.0))
-    }
-
-    pub fn set_checkpoint(&mut self, index: u64, term: u64, body: Bytes) {
-        self.checkpoint = Some((index, term, body));
     }
 
     #[cfg(test)]

@@ -65,6 +65,8 @@ pub struct Groups {
     /// When an idle log notes how far it is durable, and how far it last did.
     mark_at: Option<u64>,
     marked: u64,
+    /// Segments with damage that might have been any group's.
+    doubted: Vec<u32>,
 }
 
 impl Groups {
@@ -78,6 +80,7 @@ impl Groups {
             space_retry_at: None,
             mark_at: None,
             marked: 0,
+            doubted: Vec::new(),
         }
     }
 
@@ -340,6 +343,7 @@ impl Groups {
         match event {
             DiskEvent::Recovered { groups, doubt, texts } => {
                 self.core.doubt = !doubt.is_empty();
+                self.doubted = doubt;
                 for text in texts {
                     self.core.log(LogLevel::Error, format!("the store is damaged: {text}"));
                 }
@@ -428,10 +432,22 @@ impl Groups {
             return;
         }
         self.mark_at = None;
+        self.settle_doubt();
         let appended = self.core.disk.appended();
         if self.core.awaited.is_empty() && appended != self.marked {
             self.core.disk.mark();
             self.marked = self.core.disk.appended();
+        }
+    }
+
+    /// Once every group is known to be whole, the places that nobody could read hold nothing that is missed.
+    fn settle_doubt(&mut self) {
+        let whole = |replica: &Replica| replica.is_settled();
+        if !self.doubted.is_empty() && self.found.is_empty() && self.groups.values().all(whole) {
+            self.core.doubt = false;
+            for segment in std::mem::take(&mut self.doubted) {
+                self.core.disk.clear_damage(segment);
+            }
         }
     }
 

@@ -193,6 +193,9 @@ pub struct GroupStatus {
     pub peers: Vec<PeerStatus>,
     /// The voters that a running membership change leads to.
     pub target: Option<Vec<ServerId>>,
+    /// This replica has forgotten something that it may have promised: it does not vote until a leader has caught it
+    /// up. While a majority is in that state, the group has no leader.
+    pub voteless: bool,
     /// Entries that are damaged here and not healed.
     pub damaged: u64,
     pub quiet: bool,

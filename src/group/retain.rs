@@ -126,8 +126,7 @@ impl Replica {
         }
         self.retain.size = note.state.len();
         let written = match &mut self.mem {
-            Some(mem) => {
-                mem.set_checkpoint(index, term, note.encode());
+            Some(_) => {
                 core.memory.push_back((self.id, Awaited::Checkpoint { index }));
                 Ok(())
             }

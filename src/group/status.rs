@@ -34,6 +34,7 @@ impl Replica {
             first: node.as_ref().map_or(0, |node| node.first),
             peers: node.as_ref().map_or(Vec::new(), |node| self.peer_status(node)),
             target: self.open_target(),
+            voteless: node.as_ref().is_some_and(|node| node.voteless),
             damaged: self.heal.count(),
             quiet: node.as_ref().is_some_and(|node| node.quiet),
         }

@@ -52,7 +52,8 @@ impl Window {
     }
 
     /// Index of the first entry, if there is one.
-    pub fn first(&self) -> Option<u64> {
+    #[cfg(test)]
+    fn first(&self) -> Option<u64> {
         (!self.slots.is_empty()).then_some(self.first)
     }
 

@@ -215,10 +215,7 @@ impl Replica {
         let Some(receiver) = self.receiver.as_mut().filter(|receiver| receiver.session == session) else { return };
         let (index, term, note) = (receiver.index, receiver.term, receiver.note(kind));
         match &mut self.mem {
-            Some(mem) => {
-                *mem = std::mem::take(&mut receiver.mem);
-                mem.set_checkpoint(index, term, note.encode());
-            }
+            Some(mem) => *mem = std::mem::take(&mut receiver.mem),
             None => {
                 let _ = core.disk.truncate(self.id, index + 1);
                 let first = receiver.first.unwrap_or(index + 1);

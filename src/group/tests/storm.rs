@@ -61,7 +61,7 @@ fn disturb(world: &mut World, groups: &[GroupId], round: u64) {
     match world.rng.below(8) {
         0 | 1 => {
             let whole = world.up().len() == 3 && world.converged(groups[3], &[1, 2, 3]);
-            let counts = |at: u64| world.status(id(at), groups[3]).is_some_and(|status| status.leader.is_some());
+            let counts = |at: u64| world.status(id(at), groups[3]).is_some_and(|status| !status.voteless);
             if whole && (1..=3).all(counts) {
                 world.crash(at);
                 if world.rng.chance(60) {
@@ -72,7 +72,7 @@ fn disturb(world: &mut World, groups: &[GroupId], round: u64) {
         2 => world.isolate(at),
         3 => world.cut.clear(),
         4 => world.drop_percent = world.rng.below(10),
-        5 => world.delay_us = if round % 2 == 0 { (100, 400) } else { (100, 20_000) },
+        5 => world.delay_us = if round.is_multiple_of(2) { (100, 400) } else { (100, 20_000) },
         6 => {
             let group = groups[world.rng.below(4) as usize];
             let below = world.acked.get(&group).copied().unwrap_or(0).saturating_sub(50);
