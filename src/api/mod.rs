@@ -31,3 +31,6 @@ mod request;
 mod stepdown;
 pub mod stream;
 pub mod verdict;
+
+#[cfg(test)]
+mod tests;
