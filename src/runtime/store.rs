@@ -24,7 +24,8 @@ impl Store {
     /// # Errors
     /// A sentence for the operator.
     pub fn open(dir: &Path, server_name: &str, shards: u16, created_ns: i64) -> Result<Store, String> {
-        let root = dir.to_owned();
+        // io_uring opens files relative to no directory at all.
+        let root = std::path::absolute(dir).map_err(|e| format!("the store directory {}: {e}", dir.display()))?;
         fs::create_dir_all(&root).map_err(|e| format!("cannot create the store directory {}: {e}", root.display()))?;
         let stored = read_identity(&root)?;
         let found = find_shards(&root)?;
