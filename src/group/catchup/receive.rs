@@ -9,6 +9,7 @@ use raft::Membership;
 
 use super::super::body::{Header, Note};
 use super::super::core::{Awaited, Core};
+use super::super::log::NoRoom;
 use super::super::mem::MemLog;
 use super::super::output::LogLevel;
 use super::super::replica::{Phase, Replica};
@@ -159,15 +160,28 @@ impl Replica {
             }
             if self.mem.is_some() {
                 receiver.mem.insert(index, term, body);
-            } else if core.disk.term(self.id, index) != Some(term)
-                && core.disk.append_entry(self.id, self.epoch, term, index, body).is_err()
-            {
+            } else if self.store_one(core, receiver.index, term, index, body).is_err() {
                 return Store::NoRoom;
             }
             last = index;
         }
         receiver.taken(&taken);
         Store::Done
+    }
+
+    /// Puts an entry into the log without touching what is this replica's own, as long as that may count: an entry that
+    /// contradicts the own log voids it from there on (what arrives here is committed), and the marker says so first.
+    fn store_one(&mut self, core: &mut Core, upto: u64, term: u64, index: u64, body: Bytes) -> Result<(), NoRoom> {
+        let own = core.disk.term(self.id, index);
+        // Here already, or let go of as of the own checkpoint and so as of any later one.
+        if own == Some(term) || own.is_none() && index <= self.retain.checkpoint {
+            return Ok(());
+        }
+        if self.marked.is_some_and(|own_last| index <= own_last) {
+            core.disk.append_marker(self.id, self.epoch, Some((index - 1, upto)))?;
+            self.marked = Some(index - 1);
+        }
+        core.disk.append_entry(self.id, self.epoch, term, index, body).map(|_| ())
     }
 
     pub(in super::super) fn part_durable(&mut self, core: &mut Core, now: Now, session: u64, part: u32) {

@@ -429,7 +429,7 @@ impl World {
         let history = self.history.entry(group).or_default();
         for (index, chain) in list {
             let known = *history.entry(index).or_insert(chain);
-            assert_eq!(known, chain, "server {} applied another history at {index}", at.0);
+            assert_eq!(known, chain, "server {} applied another history of {group:?} at {index}", at.0);
             if self.proposed.remove(&(at, group, index)).is_some() {
                 let acked = self.acked.entry(group).or_default();
                 *acked = (*acked).max(index);
