@@ -19,6 +19,7 @@ pub mod stream;
 pub mod event;
 pub mod group;
 pub mod jetstream;
+pub mod lab;
 pub mod system;
 pub mod runtime;
 pub mod shard;

@@ -2,7 +2,7 @@
 
 use trestle::args::{self, Command, UsageError};
 use trestle::config::{self, source, summary};
-use trestle::runtime;
+use trestle::{lab, runtime};
 
 fn main() {
     std::process::exit(run());
@@ -32,7 +32,7 @@ fn run() -> i32 {
             Ok(()) => {}
             Err(why) => return refuse(&why),
         },
-        Command::Lab(_) => return refuse(&"lab: not supported yet"),
+        Command::Lab(words) => return lab::run(&words),
         Command::Check(_) => return refuse(&"check: not supported yet"),
     }
     0
