@@ -1,6 +1,6 @@
 //! `$JS.API.INFO`: what an account uses and may use. Follows `jsAccountInfoRequest` of `jetstream_api.go`.
 //!
-//! Counts and reservations stand in the table; the bytes in use are asked of the streams' leaders, each counted once for
+//! Counts and reservations stand in the table, a reservation as its `max_bytes`; the bytes in use are asked of the streams' leaders, each counted once for
 //! every replica, as the peer does.
 
 use bytes::Bytes;
@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::call::{Call, PREFIX};
 use super::choose::is_led;
-use super::edit::reserved_bytes;
 use super::facts::Facts;
 use super::render;
 use super::verdict::{Gather, GatherKind, MetaVerdict};
@@ -23,7 +22,8 @@ const STREAMS_ASKED_MAX: usize = 1024;
 pub(super) fn info(facts: &Facts) -> MetaVerdict {
     let streams = || facts.table.streams_of(&facts.account.name);
     let reserved = |kind: StorageKind| {
-        streams().map(|(_, slot)| &slot.config).filter(|config| config.storage == kind).map(reserved_bytes).sum()
+        let configs = streams().map(|(_, slot)| &slot.config).filter(|config| config.storage == kind);
+        configs.filter_map(|config| u64::try_from(config.max_bytes).ok()).sum()
     };
     let led = streams().filter(|(_, slot)| is_led(facts, slot.group())).take(STREAMS_ASKED_MAX);
     let part = |(name, slot): (&str, &crate::cluster::table::StreamSlot)| {
@@ -99,7 +99,7 @@ pub(super) fn finish(
 ) -> Bytes {
     let used = |storage: &str| {
         let of = infos.iter().filter(|info| info["config"]["storage"] == storage);
-        of.map(|info| bytes_on_all_replicas(info)).fold(0, u64::saturating_add)
+        of.map(bytes_on_all_replicas).fold(0, u64::saturating_add)
     };
     let unlimited = AccountJetStream::default();
     let info = AccountInfo {

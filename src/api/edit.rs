@@ -238,7 +238,7 @@ fn check_server(facts: &Facts, config: &StreamConfig, error: ApiError) -> Result
 }
 
 /// What a stream reserves of its account: `max_bytes` on each replica.
-pub(super) fn reserved_bytes(config: &StreamConfig) -> u64 {
+fn reserved_bytes(config: &StreamConfig) -> u64 {
     let bytes = u64::try_from(config.max_bytes).unwrap_or(0);
     bytes.saturating_mul(u64::try_from(config.num_replicas).unwrap_or(1))
 }

@@ -460,6 +460,7 @@ fn one_server_answers_a_recorded_conversation_as_the_peer_does() {
             }
         }
     }
+    assert_eq!(answers, Vec::<String>::new(), "{request}: not in the recording");
 }
 
 #[test]
@@ -619,6 +620,11 @@ fn an_accounts_limits_hold_over_all_its_streams() {
     world.commit("STREAM.CREATE.B", r#"{"name":"B","max_bytes":1000000,"num_replicas":3}"#);
     assert_eq!(world.refused("STREAM.CREATE.C", r#"{"name":"C"}"#), 10027);
     assert_eq!(world.refused("STREAM.UPDATE.A", r#"{"name":"A","max_bytes":9000000}"#), 10047);
+    // Shown once, whatever the replicas; counted on each of them.
+    let MetaVerdict::Gather(gather) = world.decide("INFO", "") else { panic!("a gather") };
+    let info = list::finish(&world.facts(), &gather.kind, &[]);
+    let info: serde_json::Value = serde_json::from_slice(&info).unwrap();
+    assert_eq!((&info["reserved_storage"], &info["streams"]), (&7_000_000.into(), &2.into()));
     let consumer =
         |name: &str| format!(r#"{{"stream_name":"A","config":{{"durable_name":"{name}","ack_policy":"explicit"}}}}"#);
     world.commit("CONSUMER.CREATE.A.c", &consumer("c"));
