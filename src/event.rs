@@ -48,6 +48,8 @@ pub enum Event {
     Wakeup,
     /// An operator's wish.
     Admin(Admin),
+    /// What the whole process uses, for pages: percent of one CPU since the last time, and bytes of memory.
+    Vitals { cpu_percent: f64, memory_bytes: u64 },
 }
 
 /// What an operator, a signal or the shell itself asks of every core.

@@ -141,6 +141,7 @@ impl Shard {
             }
             Event::Wakeup => self.wakeup(),
             Event::Admin(admin) => self.on_admin(admin),
+            Event::Vitals { cpu_percent, memory_bytes } => self.system.vitals(cpu_percent, memory_bytes),
         }
         self.drain_front();
     }
