@@ -1,7 +1,8 @@
 //! The clients' sockets of one core: accept, one reading and one writing task each, and close.
 //!
 //! Reading hands every chunk to the shard as it came. Writing sends what the shard queued since the last write in one
-//! call. A connection that is to be closed first gets rid of what was queued, within a bound.
+//! call. A connection that is to be closed first gets rid of what was queued, within a bound, however it ends: nobody
+//! keeps a descriptor by not reading.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_lite::FutureExt;
 use futures_lite::future::yield_now;
 use glommio::timer::Timer;
 use net::uring::conn::{Closer, Conn, Reader, Writer};
@@ -27,89 +29,131 @@ const LINGER: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Default)]
-pub struct Clients(Rc<RefCell<HashMap<ConnId, Rc<Client>>>>);
+pub struct Clients(Rc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    map: RefCell<HashMap<ConnId, Rc<Client>>>,
+    stopping: Notify,
+}
 
 struct Client {
     queue: RefCell<Vec<Bytes>>,
+    writing: Cell<bool>,
     ready: Notify,
     resumed: Notify,
     paused: Cell<bool>,
     closing: Cell<bool>,
+    /// Raised when the writing half is done.
+    written: Notify,
     closer: Closer,
+}
+
+impl Client {
+    fn new(conn: &Conn) -> Client {
+        Client {
+            queue: RefCell::default(),
+            writing: Cell::new(false),
+            ready: Notify::default(),
+            resumed: Notify::default(),
+            paused: Cell::new(false),
+            closing: Cell::new(false),
+            written: Notify::default(),
+            closer: conn.closer(),
+        }
+    }
+
+    /// What is queued may still leave for a while, then the connection ends.
+    fn end(self: &Rc<Client>) {
+        if self.closing.replace(true) {
+            return;
+        }
+        self.ready.raise();
+        let client = self.clone();
+        glommio::spawn_local(async move {
+            let late = async {
+                Timer::new(LINGER).await;
+            };
+            client.written.wait().or(late).await;
+            client.closer.close();
+        })
+        .detach();
+    }
 }
 
 impl Clients {
     pub fn write(&self, conn: ConnId, data: Vec<Bytes>) {
-        if let Some(client) = self.0.borrow().get(&conn) {
+        if let Some(client) = self.0.map.borrow().get(&conn) {
             client.queue.borrow_mut().extend(data);
             client.ready.raise();
         }
     }
 
     pub fn pause(&self, conn: ConnId, paused: bool) {
-        if let Some(client) = self.0.borrow().get(&conn) {
+        if let Some(client) = self.0.map.borrow().get(&conn) {
             client.paused.set(paused);
             client.resumed.raise();
         }
     }
 
     pub fn close(&self, conn: ConnId) {
-        let Some(client) = self.0.borrow().get(&conn).cloned() else { return };
-        client.closing.set(true);
-        client.ready.raise();
-        glommio::spawn_local(async move {
-            Timer::new(LINGER).await;
-            client.closer.close();
-        })
-        .detach();
+        if let Some(client) = self.0.map.borrow().get(&conn) {
+            client.end();
+        }
     }
 
-    /// Nothing waits to be written.
+    pub fn is_empty(&self) -> bool {
+        self.0.map.borrow().is_empty()
+    }
+
+    /// Nothing waits to be written or is being written.
     pub fn is_flushed(&self) -> bool {
-        self.0.borrow().values().all(|client| client.queue.borrow().is_empty())
+        self.0.map.borrow().values().all(|client| client.queue.borrow().is_empty() && !client.writing.get())
     }
 
-    /// Accepts for ever. `number` gives connection ids that no other listener of this core uses.
+    /// Ends [`Clients::accept`]; who is connected stays.
+    pub fn stop_accepting(&self) {
+        self.0.stopping.raise();
+    }
+
+    /// Accepts until [`Clients::stop_accepting`]. `number` gives connection ids that no other listener of this core
+    /// uses.
     pub async fn accept(self, listener: Listener, inbox: Inbox, number: Rc<Cell<u64>>, logger: Logger) {
-        let mut failing = false;
-        loop {
-            match listener.accept().await {
-                Ok(conn) => {
-                    failing = false;
-                    let id = ConnId(number.replace(number.get() + 1));
-                    self.serve(id, conn, inbox.clone());
-                }
-                Err(error) if is_passing(&error) => {}
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        logger.error(format!("Error accepting a client connection: {error}; trying again"));
+        let stop = self.0.stopping.clone();
+        let accepting = async {
+            let mut failing = false;
+            loop {
+                match listener.accept().await {
+                    Ok(conn) => {
+                        failing = false;
+                        let id = ConnId(number.replace(number.get() + 1));
+                        self.serve(id, conn, inbox.clone());
                     }
-                    Timer::new(ACCEPT_PAUSE).await;
+                    Err(error) if is_passing(&error) => {}
+                    Err(error) => {
+                        if !std::mem::replace(&mut failing, true) {
+                            logger.error(format!("Error accepting a client connection: {error}; trying again"));
+                        }
+                        Timer::new(ACCEPT_PAUSE).await;
+                    }
                 }
             }
-        }
+        };
+        accepting.or(stop.wait()).await;
     }
 
     fn serve(&self, id: ConnId, conn: Conn, inbox: Inbox) {
         let (remote, local) = (conn.remote_addr(), conn.local_addr());
-        let client = Rc::new(Client {
-            queue: RefCell::default(),
-            ready: Notify::default(),
-            resumed: Notify::default(),
-            paused: Cell::new(false),
-            closing: Cell::new(false),
-            closer: conn.closer(),
-        });
-        self.0.borrow_mut().insert(id, client.clone());
+        let client = Rc::new(Client::new(&conn));
+        self.0.map.borrow_mut().insert(id, client.clone());
         inbox.push(Event::Accepted { conn: id, remote, local });
         let (reader, writer) = conn.split();
         glommio::spawn_local(write(id, writer, client.clone(), inbox.clone())).detach();
         let clients = self.clone();
         glommio::spawn_local(async move {
             let why = read(id, reader, &client, &inbox).await;
-            clients.0.borrow_mut().remove(&id);
-            client.closing.set(true);
-            client.ready.raise();
+            clients.0.map.borrow_mut().remove(&id);
+            client.end();
             inbox.push(Event::ClientGone { conn: id, why });
         })
         .detach();
@@ -144,17 +188,25 @@ async fn write(id: ConnId, mut writer: Writer, client: Rc<Client>, inbox: Inbox)
             continue;
         }
         let bytes = parts.iter().map(Bytes::len).sum();
-        if writer.write_parts(&parts).await.is_err() {
+        client.writing.set(true);
+        let sent = writer.write_parts(&parts).await;
+        client.writing.set(false);
+        if sent.is_err() {
+            client.queue.borrow_mut().clear();
             break;
         }
         inbox.push(Event::ClientWritten { conn: id, bytes });
     }
     client.closer.close();
+    client.written.raise();
     client.paused.set(false);
     client.resumed.raise();
 }
 
 /// The other side gave up before we answered; nothing is wrong here.
 fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
 }

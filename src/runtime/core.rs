@@ -6,42 +6,55 @@
 //! Each round is a turn: both clocks are read once, every event that has gathered is handled, every effect is done,
 //! and the core sleeps until something pushes into the inbox or the shard's next wakeup is due.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::FutureExt;
+use futures_lite::future::yield_now;
 use glommio::timer::Timer;
 
 use super::clients::Clients;
 use super::clock::Clock;
 use super::http::Pages;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Notify};
 use super::links::Links;
-use super::mesh::Mailbox;
+use super::mesh::{Mailbox, Order};
 use super::{CoreReport, Report};
-use crate::event::{Effect, Event};
+use crate::event::{Admin, Effect, Event};
 use crate::ids::Now;
 use crate::logging::Logger;
 use crate::shard::Shard;
+
+/// How long a stopping core waits for its sockets to take what was queued.
+const LINGER_US: u64 = 500_000;
+
+/// How often it looks meanwhile.
+const LINGER_POLL: Duration = Duration::from_millis(2);
+
+/// How often a core that is leaving gently looks whether its last client has gone.
+const DRAIN_POLL: Duration = Duration::from_millis(50);
 
 /// The parts of a core that effects reach.
 pub struct Core {
     pub clock: Clock,
     pub shard: Shard,
     pub inbox: Inbox,
-    pub mailbox: Rc<std::cell::RefCell<Mailbox>>,
+    pub mailbox: Rc<RefCell<Mailbox>>,
     pub clients: Clients,
     pub links: Links,
     pub pages: Pages,
     /// `None` without JetStream.
     pub disk: Option<storage::uring::Executor>,
     pub logger: Logger,
-    pub reports: Box<dyn Fn(CoreReport)>,
+    pub teller: Teller,
+    /// Raised when clients may come.
+    pub open: Notify,
 }
 
-/// How long a stopping core waits for its sockets to take what was queued.
-const LINGER_US: u64 = 500_000;
+/// Tells the main thread what becomes of this core.
+pub type Teller = Rc<dyn Fn(CoreReport)>;
 
 /// How a turn ended.
 enum After {
@@ -52,18 +65,16 @@ enum After {
 impl Core {
     /// Runs turns until the shard says that it has stopped or cannot go on.
     pub async fn run(mut self) {
-        spawn_mail(self.inbox.clone(), self.mailbox.clone());
+        glommio::spawn_local(self.clerk().run()).detach();
         let mut batch = Vec::new();
         loop {
             let now = self.clock.now();
             for event in batch.drain(..) {
                 self.shard.handle(now, event);
             }
-            // Under a constant flow of events the wait below never gets to its timer.
-            if self.shard.next_wakeup().is_some_and(|due| due.us <= now.us) {
-                self.shard.handle(now, Event::Wakeup);
-            }
             if let After::Stopped = self.drain() {
+                self.links.stop();
+                self.clients.stop_accepting();
                 self.linger().await;
                 return self.report(Report::Stopped);
             }
@@ -71,8 +82,24 @@ impl Core {
         }
     }
 
+    fn clerk(&self) -> Clerk {
+        Clerk {
+            core: self.shard.core(),
+            inbox: self.inbox.clone(),
+            mailbox: self.mailbox.clone(),
+            clients: self.clients.clone(),
+            links: self.links.clone(),
+            teller: self.teller.clone(),
+            open: self.open.clone(),
+        }
+    }
+
     /// Sleeps until there is a batch or the shard's time has come.
     async fn wait(&self, batch: &mut Vec<Event>) {
+        if !self.inbox.is_empty() {
+            // What this turn left for the next must not keep the sockets' tasks from running in between.
+            yield_now().await;
+        }
         let gathered = poll_fn(|cx| self.inbox.poll_take(cx, batch));
         let Some(due) = self.shard.next_wakeup() else { return gathered.await };
         let Now { us, .. } = self.clock.now();
@@ -90,7 +117,7 @@ impl Core {
     async fn linger(&self) {
         let until = self.clock.now().us + LINGER_US;
         while self.clock.now().us < until && !(self.clients.is_flushed() && self.links.is_flushed()) {
-            Timer::new(Duration::from_millis(2)).await;
+            Timer::new(LINGER_POLL).await;
         }
     }
 
@@ -127,7 +154,7 @@ impl Core {
     }
 
     fn report(&self, report: Report) {
-        (self.reports)(CoreReport { core: self.shard.core(), report });
+        (self.teller)(CoreReport { core: self.shard.core(), report });
     }
 
     fn start_disk(&self, op: storage::DiskOp) {
@@ -137,19 +164,59 @@ impl Core {
     }
 }
 
-/// Mail from other cores becomes events.
-fn spawn_mail(inbox: Inbox, mailbox: Rc<std::cell::RefCell<Mailbox>>) {
-    glommio::spawn_local(async move {
-        let (mut arrived, mut wishes) = (Vec::new(), Vec::new());
+/// Takes in what other threads leave for this core: mail of other cores, and orders of the main thread.
+struct Clerk {
+    core: crate::ids::CoreId,
+    inbox: Inbox,
+    mailbox: Rc<RefCell<Mailbox>>,
+    clients: Clients,
+    links: Links,
+    teller: Teller,
+    open: Notify,
+}
+
+impl Clerk {
+    async fn run(self) {
+        let (mut arrived, mut orders) = (Vec::new(), Vec::new());
         loop {
-            poll_fn(|cx| mailbox.borrow_mut().poll_take(cx, &mut arrived, &mut wishes)).await;
-            for admin in wishes.drain(..) {
-                inbox.push(Event::Admin(admin));
+            poll_fn(|cx| self.mailbox.borrow_mut().poll_take(cx, &mut arrived, &mut orders)).await;
+            for order in orders.drain(..) {
+                self.obey(order);
             }
             for (from, mail) in arrived.drain(..) {
-                inbox.push(Event::Mail { from, mail });
+                self.inbox.push(Event::Mail { from, mail });
             }
         }
-    })
-    .detach();
+    }
+
+    fn obey(&self, order: Order) {
+        match order {
+            Order::Open => self.open.raise(),
+            Order::Joined(cluster_id) => self.links.joined(&cluster_id),
+            Order::Vitals { cpu_percent, memory_bytes } => {
+                self.inbox.push(Event::Vitals { cpu_percent, memory_bytes });
+            }
+            Order::Admin(admin) => {
+                match &admin {
+                    Admin::Reload(config) => self.links.reload(config.server_tags.clone(), config.cluster.clone()),
+                    Admin::LameDuck => self.leave_gently(),
+                    Admin::Stop => self.clients.stop_accepting(),
+                }
+                self.inbox.push(Event::Admin(admin));
+            }
+        }
+    }
+
+    /// No new clients; the main thread hears when the last one has gone.
+    fn leave_gently(&self) {
+        self.clients.stop_accepting();
+        let (core, clients, teller) = (self.core, self.clients.clone(), self.teller.clone());
+        glommio::spawn_local(async move {
+            while !clients.is_empty() {
+                Timer::new(DRAIN_POLL).await;
+            }
+            teller(CoreReport { core, report: Report::Drained });
+        })
+        .detach();
+    }
 }

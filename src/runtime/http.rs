@@ -18,8 +18,11 @@ use crate::ids::ConnId;
 /// A request's line and headers; browsers stay far below.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// For a whole head to arrive, and between two requests of a connection that is kept.
+/// For a whole head to arrive, byte by byte or not, and between two requests of a connection that is kept.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// For a page to be made and to be taken by a slow reader.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Connections at once: pages are for a few tools, and each holds a buffer.
 const CONNECTIONS_MAX: usize = 256;
@@ -55,7 +58,7 @@ impl Pages {
                     self.0.open.set(self.0.open.get() + 1);
                     let (pages, inbox) = (self.clone(), inbox.clone());
                     glommio::spawn_local(async move {
-                        // An error here only means that the other side is gone.
+                        // An error here only means that the other side is gone, or slow beyond patience.
                         let _ = pages.serve(id, conn, inbox).await;
                         pages.0.waiting.borrow_mut().remove(&id);
                         pages.0.open.set(pages.0.open.get() - 1);
@@ -73,7 +76,7 @@ impl Pages {
     async fn serve(&self, id: ConnId, mut conn: Conn, inbox: Inbox) -> std::io::Result<()> {
         let mut gathered = BytesMut::new();
         loop {
-            let head = match read_head(&mut conn, &mut gathered).or(too_late()).await? {
+            let head = match read_head(&mut conn, &mut gathered).or(too_late(PATIENCE)).await? {
                 Head::Request(head) => head,
                 Head::TooLarge => return refuse(&mut conn, 431, "Request Header Fields Too Large").await,
                 Head::End => return Ok(()),
@@ -83,23 +86,28 @@ impl Pages {
                 Some(_) => return refuse(&mut conn, 405, "Method Not Allowed").await,
                 None => return refuse(&mut conn, 400, "Bad Request").await,
             };
-            let slot = Rc::new(Slot::default());
-            self.0.waiting.borrow_mut().insert(id, slot.clone());
-            inbox.push(Event::Http { conn: id, target: request.target.to_owned() });
-            slot.ready.wait().await;
-            let Some((status, content_type, body)) = slot.reply.borrow_mut().take() else { return Ok(()) };
-            let connection = if request.keep { "keep-alive" } else { "close" };
-            let head = format!(
-                "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
-                reason(status),
-                body.len()
-            );
-            let body = if request.method == "HEAD" { Bytes::new() } else { body };
-            conn.write_parts(&[Bytes::from(head), body]).await?;
+            self.answer(id, &mut conn, &inbox, &request).or(too_late(ANSWER_PATIENCE)).await?;
             if !request.keep {
                 return Ok(());
             }
         }
+    }
+
+    /// Asks the shard for a page and writes it.
+    async fn answer(&self, id: ConnId, conn: &mut Conn, inbox: &Inbox, request: &Request<'_>) -> std::io::Result<()> {
+        let slot = Rc::new(Slot::default());
+        self.0.waiting.borrow_mut().insert(id, slot.clone());
+        inbox.push(Event::Http { conn: id, target: request.target.to_owned() });
+        slot.ready.wait().await;
+        let Some((status, content_type, body)) = slot.reply.borrow_mut().take() else { return Ok(()) };
+        let connection = if request.keep { "keep-alive" } else { "close" };
+        let head = format!(
+            "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
+            reason(status),
+            body.len()
+        );
+        let body = if request.method == "HEAD" { Bytes::new() } else { body };
+        conn.write_parts(&[Bytes::from(head), body]).await
     }
 }
 
@@ -130,9 +138,9 @@ fn find_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n")
 }
 
-async fn too_late() -> std::io::Result<Head> {
-    Timer::new(PATIENCE).await;
-    Ok(Head::End)
+async fn too_late<T>(after: Duration) -> std::io::Result<T> {
+    Timer::new(after).await;
+    Err(std::io::ErrorKind::TimedOut.into())
 }
 
 async fn refuse(conn: &mut Conn, status: u16, text: &str) -> std::io::Result<()> {
@@ -193,7 +201,9 @@ mod tests {
         assert!(!Request::parse("GET / HTTP/1.1\r\nconnection: Close\r\n\r\n").unwrap().keep);
         assert!(!Request::parse("GET / HTTP/1.0\r\n\r\n").unwrap().keep);
         assert!(!Request::parse("GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n").unwrap().keep);
-        for bad in ["", "GET", "GET /", "GET x HTTP/1.1\r\n\r\n", "GET / HTTP/2\r\n\r\n", "GET / HTTP/1.1\r\nnocolon\r\n\r\n"] {
+        for bad in
+            ["", "GET", "GET /", "GET x HTTP/1.1\r\n\r\n", "GET / HTTP/2\r\n\r\n", "GET / HTTP/1.1\r\nnocolon\r\n\r\n"]
+        {
             assert!(Request::parse(bad).is_none(), "{bad:?}");
         }
     }

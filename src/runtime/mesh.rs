@@ -4,8 +4,8 @@
 //! A ring that is full never drops: what does not fit waits with its sender, in order, and goes out at its next turn.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
@@ -13,6 +13,19 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::event::{Admin, Mail};
 use crate::ids::CoreId;
+
+/// What the main thread wants of a core.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// Every core is ready: accept clients.
+    Open,
+    /// An operator's wish, for the shard.
+    Admin(Admin),
+    /// The store belongs to this cluster now.
+    Joined(String),
+    /// What the process uses: percent of one CPU, and bytes of memory.
+    Vitals { cpu_percent: f64, memory_bytes: u64 },
+}
 
 /// Mail that fits between two turns of a busy pair; beyond it the sender keeps it.
 const RING_SLOTS: usize = 4096;
@@ -23,8 +36,8 @@ pub struct Bell {
     waker: AtomicWaker,
     /// Grows each time the core's mail task ran; a core that is rung and does not move is stuck.
     pub beats: AtomicU64,
-    /// What an operator wants of this core; few and far between, hence a lock.
-    wishes: Mutex<Vec<Admin>>,
+    /// What the main thread wants of this core; few and far between, hence a lock.
+    orders: Mutex<Vec<Order>>,
 }
 
 impl Bell {
@@ -32,8 +45,8 @@ impl Bell {
         self.waker.wake();
     }
 
-    pub fn wish(&self, admin: Admin) {
-        self.wishes.lock().expect("nobody panics with this lock").push(admin);
+    pub fn order(&self, order: Order) {
+        self.orders.lock().expect("nobody panics with this lock").push(order);
         self.ring();
     }
 }
@@ -107,23 +120,25 @@ impl Mailbox {
         &mut self,
         cx: &mut Context<'_>,
         into: &mut Vec<(CoreId, Vec<Mail>)>,
-        wishes: &mut Vec<Admin>,
+        orders: &mut Vec<Order>,
     ) -> Poll<()> {
         let bell = self.bell();
         bell.waker.register(cx.waker());
         bell.beats.fetch_add(1, Ordering::Relaxed);
         for (from, ring) in self.incoming.iter_mut().enumerate() {
             let Some(ring) = ring else { continue };
-            let mut mail = Vec::with_capacity(ring.slots());
+            let count = ring.slots();
+            if count == 0 {
+                continue;
+            }
+            let mut mail = Vec::with_capacity(count);
             while let Ok(one) = ring.pop() {
                 mail.push(one);
             }
-            if !mail.is_empty() {
-                into.push((from as CoreId, mail));
-            }
+            into.push((from as CoreId, mail));
         }
-        wishes.append(&mut bell.wishes.lock().expect("nobody panics with this lock"));
-        if into.is_empty() && wishes.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+        orders.append(&mut bell.orders.lock().expect("nobody panics with this lock"));
+        if into.is_empty() && orders.is_empty() { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The shell: one glommio executor per core, the sockets and files they touch, and nothing that decides.
 //!
 //! ```text
-//!   main thread   config, ports, store, logs; starts the rest; waits
+//!   main thread   plan.rs: names, ports, store · server.rs: starts the rest · life.rs: waits, passes orders on
 //!   cores 0..n    core.rs: events ──► shard ──► effects
 //!   signals       signals.rs: INT, TERM, HUP, USR1, USR2 as values
 //!   watchdog      watchdog.rs: wakes every core now and then
@@ -9,21 +9,26 @@
 
 #![allow(unsafe_code)]
 
+pub mod check;
 pub mod clients;
 pub mod clock;
 pub mod core;
 pub mod http;
 pub mod inbox;
+mod life;
 pub mod links;
 pub mod mesh;
 pub mod names;
+mod plan;
 pub mod ports;
 pub mod probe;
 mod server;
 pub mod signals;
 pub mod store;
+pub mod vitals;
 pub mod watchdog;
 
+pub use plan::COMPATIBLE_VERSION;
 pub use server::serve;
 
 use crate::ids::CoreId;
@@ -39,6 +44,8 @@ pub struct CoreReport {
 pub enum Report {
     Ready,
     ClusterFormed(String),
+    /// Leaving gently: its last client has gone.
+    Drained,
     Stopped,
     Fatal(String),
 }

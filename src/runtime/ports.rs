@@ -105,14 +105,17 @@ fn find(what: &str, at: &HostPort) -> Result<SocketAddr, String> {
     let addr = resolved.into_iter().next().ok_or_else(|| format!("Error listening on {what}: {text}, no such host"))?;
     let addr = if addr.port() == 0 { pick(addr)? } else { addr };
     ensure_free(addr).map_err(|e| {
-        let why = if e.kind() == std::io::ErrorKind::AddrInUse { "address already in use".into() } else { e.to_string() };
+        let why =
+            if e.kind() == std::io::ErrorKind::AddrInUse { "address already in use".into() } else { e.to_string() };
         format!("Error listening on {what}: {text}, \"listen tcp {addr}: bind: {why}\"")
     })?;
     Ok(addr)
 }
 
 fn pick(addr: SocketAddr) -> Result<SocketAddr, String> {
-    std::net::TcpListener::bind(addr).and_then(|listener| listener.local_addr()).map_err(|e| format!("no free port: {e}"))
+    std::net::TcpListener::bind(addr)
+        .and_then(|listener| listener.local_addr())
+        .map_err(|e| format!("no free port: {e}"))
 }
 
 /// Addresses for others: all of the machine's when bound to all of them.

@@ -17,8 +17,12 @@ pub fn io_uring() -> Result<(), String> {
         unsafe { nix::libc::close(fd as i32) };
         return Ok(());
     }
-    let error = io::Error::last_os_error();
-    let why = match error.raw_os_error() {
+    Err(explain(&io::Error::last_os_error()))
+}
+
+/// What to do about a kernel that refuses.
+fn explain(error: &io::Error) -> String {
+    match error.raw_os_error() {
         Some(nix::libc::ENOSYS) => "this kernel has no io_uring; Trestle needs Linux 5.8 or newer".to_owned(),
         Some(nix::libc::EPERM) => "io_uring is forbidden here: set the sysctl kernel.io_uring_disabled=0, or allow \
                                    io_uring_setup in the container's seccomp profile"
@@ -27,24 +31,46 @@ pub fn io_uring() -> Result<(), String> {
                                     least 512 KiB per core"
             .to_owned(),
         _ => format!("io_uring cannot be set up: {error}"),
-    };
-    Err(why)
+    }
 }
 
-/// Raises the soft limit of locked memory to the hard one: each core's rings count against it.
-pub fn raise_memlock() {
+/// Raises the soft limits to the hard ones: of locked memory, against which each core's rings count, and of open files,
+/// of which each connection is one.
+pub fn raise_limits() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_MEMLOCK)
-        && soft < hard
-    {
-        // Failing leaves the old limit, which the executors report if it is too small.
-        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard);
+    for resource in [Resource::RLIMIT_MEMLOCK, Resource::RLIMIT_NOFILE] {
+        if let Ok((soft, hard)) = getrlimit(resource)
+            && soft < hard
+        {
+            // Failing leaves the old limit: the executors report too little memory, the listeners too few files.
+            let _ = setrlimit(resource, hard, hard);
+        }
     }
 }
 
 /// CPUs that this process may use, by its affinity.
 pub fn cpus() -> u16 {
     let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
-    let count = set.map_or(1, |set| (0..nix::sched::CpuSet::count()).filter(|c| set.is_set(*c).unwrap_or(false)).count());
+    let count =
+        set.map_or(1, |set| (0..nix::sched::CpuSet::count()).filter(|c| set.is_set(*c).unwrap_or(false)).count());
     u16::try_from(count).unwrap_or(u16::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let text = |code| explain(&io::Error::from_raw_os_error(code));
+        assert!(text(nix::libc::ENOSYS).contains("Linux 5.8 or newer"));
+        assert!(text(nix::libc::EPERM).contains("kernel.io_uring_disabled=0"));
+        assert!(text(nix::libc::ENOMEM).contains("LimitMEMLOCK="));
+        assert!(text(nix::libc::EINVAL).starts_with("io_uring cannot be set up: "));
+    }
+
+    #[test]
+    fn there_is_a_cpu() {
+        assert!(cpus() >= 1);
+    }
 }

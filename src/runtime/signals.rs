@@ -7,7 +7,9 @@ use crate::args::{SignalRequest, SignalTarget, SignalVerb};
 /// What an operator can say by signal; the peer's meanings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// INT, TERM: stop cleanly.
+    /// INT: stop cleanly.
+    Interrupt,
+    /// TERM: the same.
     Stop,
     /// HUP: read the configuration again.
     Reload,
@@ -15,6 +17,19 @@ pub enum Wish {
     ReopenLog,
     /// USR2: lame duck.
     LameDuck,
+}
+
+impl Wish {
+    /// As the peer's log names the signal.
+    pub fn signal_text(self) -> &'static str {
+        match self {
+            Wish::Interrupt => "interrupt",
+            Wish::Stop => "terminated",
+            Wish::Reload => "hangup",
+            Wish::ReopenLog => "user defined signal 1",
+            Wish::LameDuck => "user defined signal 2",
+        }
+    }
 }
 
 fn set() -> SigSet {
@@ -33,7 +48,8 @@ pub fn block() -> Result<(), String> {
 /// Waits for the next one.
 pub fn wait() -> Option<Wish> {
     match set().wait().ok()? {
-        Signal::SIGINT | Signal::SIGTERM => Some(Wish::Stop),
+        Signal::SIGINT => Some(Wish::Interrupt),
+        Signal::SIGTERM => Some(Wish::Stop),
         Signal::SIGHUP => Some(Wish::Reload),
         Signal::SIGUSR1 => Some(Wish::ReopenLog),
         Signal::SIGUSR2 => Some(Wish::LameDuck),

@@ -2,20 +2,31 @@
 //!
 //! A directory that was lost or belongs to somebody else is refused with a sentence; it is never taken for an empty
 //! one. Everything here is blocking and happens once.
+//!
+//! ```text
+//!   making   identity to be; written before the logs of a new store, removed after `identity` was written
+//!   identity whose store this is: its presence says that the store is whole
+//! ```
+//! A first start that was cut short leaves `making` without `identity`. Nobody was let in then, so nothing is lost by
+//! beginning again; logs without either file are a store that lost its identity, and refused.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use storage::FileId;
 use storage::identity::{FORMAT_VERSION, Identity, ShardFound, shard_dir};
+use storage::{FileId, StoreLock};
+
+const MAKING: &str = "making";
 
 /// What the store says of itself.
+#[derive(Debug)]
 pub struct Store {
     pub root: PathBuf,
     pub identity: Identity,
     /// Nothing was stored before this start.
     pub fresh: bool,
+    _lock: StoreLock,
 }
 
 impl Store {
@@ -24,22 +35,31 @@ impl Store {
     /// # Errors
     /// A sentence for the operator.
     pub fn open(dir: &Path, server_name: &str, shards: u16, created_ns: i64) -> Result<Store, String> {
-        // io_uring opens files relative to no directory at all.
+        // glommio takes absolute paths only; and whoever reads the log should not have to guess.
         let root = std::path::absolute(dir).map_err(|e| format!("the store directory {}: {e}", dir.display()))?;
-        fs::create_dir_all(&root).map_err(|e| format!("cannot create the store directory {}: {e}", root.display()))?;
+        let at = root.display();
+        fs::create_dir_all(&root).map_err(|e| format!("cannot create the store directory {at}: {e}"))?;
+        let lock = StoreLock::take(&root).map_err(|e| format!("{at}: {e}"))?;
         let stored = read_identity(&root)?;
+        if stored.is_none() {
+            clear_unfinished(&root)?;
+        }
         let found = find_shards(&root)?;
         let known = Identity::check(stored.as_deref(), &found, server_name)
-            .map_err(|e| format!("the store {} is refused: {e}", root.display()))?;
-        match known {
-            Some(identity) => Ok(Store { root, identity, fresh: false }),
-            None => {
-                let server_name = server_name.to_owned();
-                let identity =
-                    Identity { format_version: FORMAT_VERSION, cluster_id: None, server_name, shards, created: created_ns };
-                Ok(Store { root, identity, fresh: true })
-            }
+            .map_err(|e| format!("the store {at} is refused: {e}"))?;
+        let fresh = known.is_none();
+        let identity = known.unwrap_or_else(|| Identity {
+            format_version: FORMAT_VERSION,
+            cluster_id: None,
+            server_name: server_name.to_owned(),
+            shards,
+            created: created_ns,
+        });
+        let store = Store { root, identity, fresh, _lock: lock };
+        if fresh {
+            write_file(&store.root, MAKING, &store.identity.encode())?;
         }
+        Ok(store)
     }
 
     /// The server that a store belongs to, if there is a store that can be read: a server without a configured name
@@ -54,18 +74,46 @@ impl Store {
         self.root.join(shard_dir(shard))
     }
 
-    /// Writes the identity: the last step of making a store, and again when it joins a cluster.
-    pub fn write_identity(&self) -> Result<(), String> {
-        let path = self.root.join(FileId::Identity.name());
-        let draft = self.root.join("identity.new");
-        let write = || -> std::io::Result<()> {
-            let mut file = fs::File::create(&draft)?;
-            file.write_all(&self.identity.encode())?;
-            file.sync_all()?;
-            fs::rename(&draft, &path)?;
-            fs::File::open(&self.root)?.sync_all()
-        };
-        write().map_err(|e| format!("cannot write {}: {e}", path.display()))
+    /// The last step of making a store: all logs stand.
+    pub fn finish_making(&self) -> Result<(), String> {
+        Store::write_identity(&self.root, &self.identity)?;
+        remove(&self.root.join(MAKING))
+    }
+
+    /// Replaces the identity, durably.
+    pub fn write_identity(root: &Path, identity: &Identity) -> Result<(), String> {
+        write_file(root, &FileId::Identity.name(), &identity.encode())
+    }
+}
+
+/// Removes what a first start left behind that did not come to its end.
+fn clear_unfinished(root: &Path) -> Result<(), String> {
+    if !root.join(MAKING).exists() {
+        return Ok(());
+    }
+    for found in find_shards(root)? {
+        let dir = root.join(shard_dir(found.shard));
+        fs::remove_dir_all(&dir).map_err(|e| format!("cannot remove the unfinished {}: {e}", dir.display()))?;
+    }
+    remove(&root.join(MAKING))
+}
+
+fn write_file(root: &Path, name: &str, bytes: &[u8]) -> Result<(), String> {
+    let (path, draft) = (root.join(name), root.join(format!("{name}.new")));
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        fs::File::open(root)?.sync_all()
+    };
+    write().map_err(|e| format!("cannot write {}: {e}", path.display()))
+}
+
+fn remove(path: &Path) -> Result<(), String> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(format!("cannot remove {}: {error}", path.display())),
+        _ => Ok(()),
     }
 }
 
@@ -73,7 +121,7 @@ fn read_identity(root: &Path) -> Result<Option<Vec<u8>>, String> {
     let path = root.join(FileId::Identity.name());
     match fs::read(&path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("cannot read {}: {error}", path.display())),
     }
 }
@@ -97,4 +145,54 @@ fn find_shards(root: &Path) -> Result<Vec<ShardFound>, String> {
         found.push(one);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("trestle-store-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        dir
+    }
+
+    fn add_log(root: &Path, shard: u16) {
+        let dir = root.join(shard_dir(shard));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(FileId::Manifest.name()), "m").unwrap();
+        fs::write(dir.join(FileId::Segment(1).name()), "s").unwrap();
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_short_begins_again() {
+        let dir = scratch("cut");
+        drop(Store::open(&dir, "a", 2, 1).unwrap());
+        add_log(&dir, 0);
+        let again = Store::open(&dir, "a", 1, 2).unwrap();
+        assert!(again.fresh && !again.shard(0).exists());
+        add_log(&dir, 0);
+        again.finish_making().unwrap();
+        drop(again);
+        let whole = Store::open(&dir, "a", 4, 3).unwrap();
+        assert_eq!((whole.fresh, whole.identity.shards, whole.identity.created), (false, 1, 2));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn stores_of_others_and_stores_without_identity_are_refused() {
+        let dir = scratch("refused");
+        let store = Store::open(&dir, "a", 1, 1).unwrap();
+        add_log(&dir, 0);
+        let taken = Store::open(&dir, "a", 1, 1).unwrap_err();
+        assert!(taken.contains("another server uses this store"), "{taken}");
+        store.finish_making().unwrap();
+        drop(store);
+        let foreign = Store::open(&dir, "b", 1, 1).unwrap_err();
+        assert!(foreign.contains("belongs to server \"a\""), "{foreign}");
+        fs::remove_file(dir.join("identity")).unwrap();
+        let lost = Store::open(&dir, "a", 1, 1).unwrap_err();
+        assert!(lost.contains("lost store"), "{lost}");
+        fs::remove_dir_all(dir).unwrap();
+    }
 }

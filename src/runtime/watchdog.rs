@@ -17,11 +17,19 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// A core that has not run its mail task for this long is reported.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
-/// Runs until `stop` is set. `report` gets the core and how long it has been silent.
-pub fn watch(bells: &[Arc<Bell>], stop: &AtomicBool, report: impl Fn(usize, Duration)) {
+/// Between two looks at what the process uses.
+const VITALS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Runs until `stop` is set. `report` gets the core and how long it has been silent; `vitals` is called now and then.
+pub fn watch(bells: &[Arc<Bell>], stop: &AtomicBool, mut vitals: impl FnMut(), report: impl Fn(usize, Duration)) {
     let mut seen: Vec<(u64, Instant, bool)> = bells.iter().map(|_| (0, Instant::now(), false)).collect();
+    let mut looked = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         std::thread::park_timeout(INTERVAL);
+        if looked.elapsed() >= VITALS_INTERVAL {
+            looked = Instant::now();
+            vitals();
+        }
         for (core, bell) in bells.iter().enumerate() {
             bell.ring();
             let beats = bell.beats.load(Ordering::Relaxed);

@@ -1,0 +1,219 @@
+//! The main thread's part while the cores run: it hears what becomes of them and what the operator wants, and passes
+//! orders on until the server has stopped.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use super::mesh::{Bell, Order};
+use super::plan::Plan;
+use super::signals::Wish;
+use super::store::Store;
+use super::{CoreReport, Report};
+use crate::args::Flags;
+use crate::config::{Config, reload, source};
+use crate::event::Admin;
+
+/// How long a stop may take before the process ends anyway.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What reaches the main thread.
+pub enum Told {
+    Core(CoreReport),
+    Wish(Wish),
+}
+
+pub struct Life<'a> {
+    plan: Arc<Plan>,
+    config: Arc<Config>,
+    flags: &'a Flags,
+    bells: Vec<Arc<Bell>>,
+    /// Files to remove at the end.
+    written: Vec<PathBuf>,
+    ready: usize,
+    drained: usize,
+    stopped: usize,
+    /// When a lame duck stops, and when a stop must be over.
+    stop_at: Option<Instant>,
+    end_at: Option<Instant>,
+}
+
+impl<'a> Life<'a> {
+    pub fn new(plan: Arc<Plan>, flags: &'a Flags, bells: Vec<Arc<Bell>>) -> Life<'a> {
+        let config = plan.config.clone();
+        let (ready, drained, stopped) = (0, 0, 0);
+        Life { plan, config, flags, bells, written: Vec::new(), ready, drained, stopped, stop_at: None, end_at: None }
+    }
+
+    /// Until the server has stopped; its exit code.
+    pub fn run(&mut self, told: &Receiver<Told>) -> i32 {
+        let code = loop {
+            let due = self.end_at.or(self.stop_at);
+            let told = match due {
+                None => told.recv().ok(),
+                Some(at) => told.recv_timeout(at.saturating_duration_since(Instant::now())).ok(),
+            };
+            let code = match told {
+                Some(Told::Core(report)) => self.on_report(report),
+                Some(Told::Wish(wish)) => {
+                    self.on_wish(wish);
+                    None
+                }
+                None => self.on_silence(),
+            };
+            if let Some(code) = code {
+                break code;
+            }
+        };
+        for path in &self.written {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
+        code
+    }
+
+    /// A deadline has passed, or every core is gone.
+    fn on_silence(&mut self) -> Option<i32> {
+        if self.end_at.is_some() {
+            self.plan.logger.warn("Not everything has left within the time for a stop");
+            return Some(0);
+        }
+        if self.stop_at.is_some() {
+            self.stop();
+            return None;
+        }
+        Some(1)
+    }
+
+    fn on_report(&mut self, CoreReport { core, report }: CoreReport) -> Option<i32> {
+        match report {
+            Report::Ready => {
+                self.ready += 1;
+                if self.ready == self.bells.len()
+                    && let Err(why) = self.open()
+                {
+                    self.plan.logger.fatal(why);
+                    return Some(1);
+                }
+            }
+            Report::ClusterFormed(id) => self.joined(&id),
+            Report::Drained => {
+                self.drained += 1;
+                if self.drained == self.bells.len() {
+                    self.stop();
+                }
+            }
+            Report::Stopped => {
+                self.stopped += 1;
+                return (self.stopped == self.bells.len()).then_some(0);
+            }
+            Report::Fatal(why) => {
+                self.plan.logger.fatal(if self.ready < self.bells.len() { why } else { format!("core {core}: {why}") });
+                return Some(1);
+            }
+        }
+        None
+    }
+
+    fn on_wish(&mut self, wish: Wish) {
+        self.plan.logger.info(format!("Trapped \"{}\" signal", wish.signal_text()));
+        match wish {
+            Wish::Stop | Wish::Interrupt => self.stop(),
+            Wish::Reload => self.reload(),
+            Wish::ReopenLog => {
+                self.plan.logger.reopen();
+                self.plan.logger.info("File log re-opened");
+            }
+            Wish::LameDuck => self.lame_duck(),
+        }
+    }
+
+    fn order(&self, order: &Order) {
+        for bell in &self.bells {
+            bell.order(order.clone());
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.end_at.is_some() {
+            return;
+        }
+        self.plan.logger.info("Initiating Shutdown...");
+        self.end_at = Some(Instant::now() + STOP_PATIENCE);
+        self.order(&Order::Admin(Admin::Stop));
+    }
+
+    /// Leaves gently: leadership moves, clients are told and closed one by one; then the server stops.
+    fn lame_duck(&mut self) {
+        if self.stop_at.is_some() || self.end_at.is_some() {
+            return;
+        }
+        self.plan.logger.info("Entering lame duck mode, stop accepting new clients");
+        self.stop_at = Some(Instant::now() + self.config.lame_duck.duration);
+        self.order(&Order::Admin(Admin::LameDuck));
+    }
+
+    /// Every core has recovered: the store is what it says, and clients may come.
+    fn open(&mut self) -> Result<(), String> {
+        let plan = &self.plan;
+        if let Some(store) = plan.store.as_ref().filter(|store| store.fresh) {
+            store.finish_making()?;
+        }
+        let log = |text: String| plan.logger.info(text);
+        log(format!("Listening for client connections on {}", plan.ports.client));
+        self.written = plan.ports.announce(&plan.config, std::process::id())?;
+        self.order(&Order::Open);
+        log("Server is ready".into());
+        if let Some(cluster) = &plan.cluster {
+            log(format!("Cluster name is {cluster}"));
+        }
+        if let Some(addr) = plan.ports.cluster {
+            log(format!("Listening for route connections on {addr}"));
+        }
+        Ok(())
+    }
+
+    /// The store belongs to a cluster from now on, and servers of another one are refused.
+    fn joined(&self, cluster_id: &str) {
+        let Some(store) = &self.plan.store else { return };
+        let Ok(id) = u128::from_str_radix(cluster_id, 16) else {
+            return self.plan.logger.error(format!("the cluster's id {cluster_id:?} is no number"));
+        };
+        if store.identity.cluster_id != Some(id) {
+            let identity = storage::Identity { cluster_id: Some(id), ..store.identity.clone() };
+            if let Err(why) = Store::write_identity(&store.root, &identity) {
+                self.plan.logger.error(why);
+            }
+        }
+        self.order(&Order::Joined(cluster_id.to_owned()));
+    }
+
+    fn reload(&mut self) {
+        let logger = &self.plan.logger;
+        let new = match crate::config::load(&source::Disk, self.flags) {
+            Ok(new) => new,
+            Err(error) => return logger.error(format!("Failed to reload server configuration: {error}")),
+        };
+        let changes = match reload::compare(&self.config, &new) {
+            Ok(changes) => changes,
+            Err(refused) => {
+                for why in refused {
+                    logger.error(format!("Failed to reload server configuration: {why}"));
+                }
+                return;
+            }
+        };
+        for note in &new.notes {
+            logger.warn(&note.text);
+        }
+        for change in changes {
+            logger.info(&change.text);
+        }
+        if let Err(error) = logger.configure(&new.log) {
+            logger.error(format!("the log: {error}"));
+        }
+        self.config = Arc::new(new);
+        self.order(&Order::Admin(Admin::Reload(self.config.clone())));
+    }
+}

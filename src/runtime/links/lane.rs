@@ -1,0 +1,248 @@
+//! One connection of a link, after its handshake: a task that reads, one that writes, and one that asks whether the
+//! other side is still there.
+//!
+//! Frames that arrive before the link as a whole is up wait here: the other side may have seen it up a moment earlier.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::future::yield_now;
+use glommio::timer::Timer;
+use net::peer::frame::KIND_MESSAGES_FIRST;
+use net::peer::lane::Lane;
+use net::peer::link::{Link, LinkEvent, Timing};
+use net::peer::outbox::{Full, Outbox};
+use net::uring::conn::{Closer, Conn, Reader, Writer};
+
+use super::super::clock::Clock;
+use super::super::inbox::{Inbox, Notify};
+use super::sessions::Side;
+use crate::event::Event;
+use crate::ids::ServerId;
+
+/// Bytes per write of a lane: a few of them fill any socket buffer.
+const WRITE_BYTES: usize = 1024 * 1024;
+
+/// What may wait on the bulk lane. Catch-ups are windowed per group (4 MiB), so this is some sixty of them to one
+/// server at once; a side that lets more pile up is not reading.
+const BULK_WAITING_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// What may arrive on one lane while the other two are still being opened: a turn's announcements.
+const EARLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The control lane finds out that the other side is gone without a word within about a second.
+const CONTROL_TIMING: Timing = Timing { ping_every_us: 300_000, unanswered_max: 3 };
+
+/// The other lanes are asked less often, for an idle cluster should sleep: they end with the control lane anyway.
+const OTHER_TIMING: Timing = Timing { ping_every_us: 2_000_000, unanswered_max: 3 };
+
+/// A server that was heard within this time on its control lane is alive: two rounds of questions.
+const ALIVE_US: u64 = 2 * CONTROL_TIMING.ping_every_us;
+
+/// How a connection that we dial asks; one that was accepted asks as control lanes do, if it turns out to be one.
+pub fn timing(lane: Lane) -> Timing {
+    if lane == Lane::Control { CONTROL_TIMING } else { OTHER_TIMING }
+}
+
+/// One connection of a link.
+pub struct LaneConn {
+    pub peer: ServerId,
+    pub side: Side,
+    lane: Lane,
+    outbox: RefCell<Outbox>,
+    ready: Notify,
+    closer: Closer,
+    link: RefCell<Link>,
+    clock: Clock,
+    inbox: Inbox,
+    up: Cell<bool>,
+    over: Cell<bool>,
+    early: RefCell<(usize, Vec<Bytes>)>,
+    heard_us: Cell<u64>,
+}
+
+impl LaneConn {
+    pub fn new(peer: ServerId, side: Side, link: Link, conn: &Conn, clock: Clock, inbox: Inbox) -> LaneConn {
+        let lane = link.lane();
+        let outbox = match lane {
+            Lane::Bulk => Outbox::with_bytes_max(lane, BULK_WAITING_BYTES_MAX),
+            _ => Outbox::new(lane),
+        };
+        LaneConn {
+            peer,
+            side,
+            lane,
+            outbox: RefCell::new(outbox),
+            ready: Notify::default(),
+            closer: conn.closer(),
+            link: RefCell::new(link),
+            clock,
+            inbox,
+            up: Cell::new(false),
+            over: Cell::new(false),
+            early: RefCell::default(),
+            heard_us: Cell::new(clock.now().us),
+        }
+    }
+
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// Starts the three tasks. `end` is called once, with the reason, when the connection is over.
+    pub fn start(self: &Rc<Self>, conn: Conn, end: impl Fn(&Rc<LaneConn>, &str) + Clone + 'static) {
+        let (reader, writer) = conn.split();
+        let (one, ended) = (self.clone(), end.clone());
+        glommio::spawn_local(async move {
+            let why = one.read(reader).await;
+            one.finish(&why, ended);
+        })
+        .detach();
+        let one = self.clone();
+        glommio::spawn_local(async move { one.write(writer).await }).detach();
+        // Of the other lanes the dialling side takes care: one question is enough.
+        if self.lane == Lane::Control || self.side == Side::Ours {
+            let one = self.clone();
+            glommio::spawn_local(async move {
+                if let Some(why) = one.pulse().await {
+                    one.finish(&why, end);
+                }
+            })
+            .detach();
+        }
+    }
+
+    fn finish(self: &Rc<Self>, why: &str, end: impl Fn(&Rc<LaneConn>, &str)) {
+        if !self.over.get() {
+            end(self, why);
+            self.close();
+        }
+    }
+
+    /// Ends the connection now.
+    pub fn close(&self) {
+        self.over.set(true);
+        self.ready.raise();
+        self.closer.close();
+    }
+
+    /// The link is up: what waited here is handed on, and what comes goes straight on.
+    pub fn set_up(&self) {
+        self.up.set(true);
+        for frame in self.early.take().1 {
+            self.hand_on(frame);
+        }
+    }
+
+    /// Queues one frame. False: the other side does not keep up, and the link must go.
+    pub fn send(&self, frame: Bytes) -> bool {
+        let sent = self.outbox.borrow_mut().push(KIND_MESSAGES_FIRST, 0, frame);
+        self.ready.raise();
+        !matches!(sent, Err(Full::Break | Full::Later))
+    }
+
+    pub fn is_flushed(&self) -> bool {
+        self.outbox.borrow().bytes() == 0
+    }
+
+    /// Something was heard a moment ago.
+    pub fn is_alive(&self) -> bool {
+        self.clock.now().us.saturating_sub(self.heard_us.get()) <= ALIVE_US
+    }
+
+    fn hand_on(&self, frame: Bytes) {
+        self.inbox.push(Event::PeerFrame { peer: self.peer, lane: self.lane, frame });
+    }
+
+    /// Reads until the connection is over; why it is.
+    async fn read(&self, mut reader: Reader) -> String {
+        loop {
+            if let Err(why) = self.take_events() {
+                return why;
+            }
+            // A lane that always has more must not keep the shard from its turn.
+            yield_now().await;
+            match reader.read().await {
+                Ok(data) if data.is_empty() => return "closed by the other side".into(),
+                Ok(data) => {
+                    self.heard_us.set(self.clock.now().us);
+                    self.link.borrow_mut().push(data);
+                }
+                Err(error) => return error.to_string(),
+            }
+        }
+    }
+
+    fn take_events(&self) -> Result<(), String> {
+        loop {
+            let event = self.link.borrow_mut().poll(self.clock.now().us).map_err(|e| e.to_string())?;
+            match event {
+                Some(LinkEvent::Frame(frame)) if self.up.get() => self.hand_on(frame.body),
+                Some(LinkEvent::Frame(frame)) => self.keep_early(frame.body)?,
+                Some(LinkEvent::Rtt { rtt_us }) if self.lane == Lane::Control && self.up.get() => {
+                    self.inbox.push(Event::PeerRtt { peer: self.peer, rtt_us });
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        self.flush_link();
+        Ok(())
+    }
+
+    fn keep_early(&self, frame: Bytes) -> Result<(), String> {
+        let mut early = self.early.borrow_mut();
+        early.0 += frame.len();
+        if early.0 > EARLY_BYTES_MAX {
+            return Err("too many messages before the link was up".into());
+        }
+        early.1.push(frame);
+        Ok(())
+    }
+
+    /// PINGs and PONGs leave ahead of what is queued from now on.
+    fn flush_link(&self) {
+        let out = self.link.borrow_mut().take_output();
+        if !out.is_empty() {
+            self.outbox.borrow_mut().push_link(out);
+            self.ready.raise();
+        }
+    }
+
+    /// Asks the other side now and then until it does not answer; why the connection is over, or `None` if it was
+    /// closed by somebody else.
+    async fn pulse(&self) -> Option<String> {
+        loop {
+            let due = self.link.borrow().next_timer()?;
+            Timer::new(Duration::from_micros(due.saturating_sub(self.clock.now().us))).await;
+            if self.over.get() {
+                return None;
+            }
+            let alive = self.link.borrow_mut().on_timer(self.clock.now().us);
+            if let Err(error) = alive {
+                return Some(error.to_string());
+            }
+            self.flush_link();
+        }
+    }
+
+    /// Writes the queue, batch by batch, until the connection is over.
+    async fn write(&self, mut writer: Writer) {
+        let mut parts = Vec::new();
+        while !self.over.get() {
+            let bytes = self.outbox.borrow_mut().take(&mut parts, WRITE_BYTES);
+            if bytes == 0 {
+                self.ready.wait().await;
+                continue;
+            }
+            if writer.write_parts(&parts).await.is_err() {
+                // The reading half learns it, too, and says why.
+                return self.closer.close();
+            }
+            parts.clear();
+            self.outbox.borrow_mut().on_written(bytes);
+        }
+    }
+}
