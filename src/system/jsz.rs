@@ -68,7 +68,7 @@ pub struct Limits {
 #[derive(Debug, Clone, Serialize)]
 pub struct MetaCluster {
     #[serde(skip_serializing_if = "String::is_empty")]
-    name: String,
+    pub name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub leader: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -329,7 +329,9 @@ fn replicas(scene: &Scene, status: &GroupStatus, leader: Option<ServerId>) -> Ve
 fn replica(scene: &Scene, status: &GroupStatus, server: ServerId, leader: Option<ServerId>) -> Replica {
     let offline = !scene.view.online(server);
     let seen = status.peers.iter().find(|peer| peer.server == server).filter(|_| status.role == GroupRole::Leader);
-    let active_us = seen.and_then(|peer| peer.last_contact_us).map_or(0, |at| scene.now.us.saturating_sub(at));
+    // The members of a quiet group say nothing: the heartbeats of their servers, which keep the link up, stand for them.
+    let silent = seen.filter(|_| offline || !status.quiet).and_then(|peer| peer.last_contact_us);
+    let active_us = silent.map_or(0, |at| scene.now.us.saturating_sub(at));
     Replica {
         name: scene.name_of(server),
         current: !offline && seen.map_or(leader == Some(server), |peer| peer.current),

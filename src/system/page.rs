@@ -267,8 +267,11 @@ const UNSUPPORTED: &[&str] = &["IPQUEUESZ", "PROFILEZ", "EXPVARZ", "RELOAD", "LD
 
 /// Options from a body; nothing at all means the defaults.
 pub fn read<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, String> {
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(T::default());
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => return Ok(T::default()),
+        // A list would be read as the fields in their order.
+        Some(b'[') => return Err("a list is no set of options".to_owned()),
+        Some(_) => {}
     }
     serde_json::from_slice::<Option<T>>(body).map(Option::unwrap_or_default).map_err(|error| error.to_string())
 }

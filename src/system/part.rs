@@ -25,7 +25,8 @@ use crate::stream::{StreamConfig, StreamState};
 #[derive(Debug, Default)]
 pub struct PagePart {
     pub core: CoreId,
-    pub totals: Totals,
+    /// Boxed like the rest that is large: parts travel in the same envelope as a core's other mail.
+    pub totals: Box<Totals>,
     /// By account number; every core has the same list.
     pub accounts: Vec<AccountTotals>,
     pub body: Body,
@@ -36,7 +37,7 @@ pub struct PagePart {
 pub enum Body {
     #[default]
     None,
-    JetStream(JsPart),
+    JetStream(Box<JsPart>),
     Conns(connz::ConnsPart),
     Subs(Vec<subsz::SubDetail>),
     Problems(Vec<Problem>),
@@ -102,7 +103,7 @@ pub struct ConsumerGroup {
 pub fn gather(scene: &Scene, page: &Page) -> PagePart {
     PagePart {
         core: scene.view.me.core,
-        totals: scene.front.totals(),
+        totals: Box::new(scene.front.totals()),
         accounts: scene.front.account_totals(),
         body: body(scene, page),
     }
@@ -111,8 +112,8 @@ pub fn gather(scene: &Scene, page: &Page) -> PagePart {
 fn body(scene: &Scene, page: &Page) -> Body {
     let summary = JszOptions::default();
     match page {
-        Page::Statsz | Page::Varz => Body::JetStream(js_part(scene, &summary)),
-        Page::Jsz(options) | Page::AccountJsz(options) => Body::JetStream(js_part(scene, options)),
+        Page::Statsz | Page::Varz => Body::JetStream(Box::new(js_part(scene, &summary))),
+        Page::Jsz(options) | Page::AccountJsz(options) => Body::JetStream(Box::new(js_part(scene, options))),
         Page::Connz(options) => Body::Conns(connz::part(scene, options)),
         Page::Subsz(options) => Body::Subs(subsz::part(scene, options)),
         Page::Healthz(options) => Body::Problems(health::of_core(scene, options)),
@@ -366,7 +367,7 @@ mod tests {
         let js = |bytes| {
             let account = AccountPart { file_bytes: bytes, ..AccountPart::default() };
             let accounts = BTreeMap::from([("A".to_owned(), account)]);
-            Body::JetStream(JsPart { streams: 1, bytes, accounts, ..JsPart::default() })
+            Body::JetStream(Box::new(JsPart { streams: 1, bytes, accounts, ..JsPart::default() }))
         };
         let parts: Vec<PagePart> =
             [3, 4].into_iter().map(|bytes| PagePart { body: js(bytes), ..PagePart::default() }).collect();

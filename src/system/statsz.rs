@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::envelope::Outcome;
 use super::jsz;
 use super::part::{PagePart, Sums};
+use super::raftz::META_NAME;
 use super::scene::{Link, Scene};
 use super::text::time_text;
 use crate::client::Traffic;
@@ -109,10 +110,12 @@ fn routes(link: &Link) -> impl Iterator<Item = RouteStat> {
 
 fn jetstream(scene: &Scene, sums: &Sums) -> JetStream {
     let mut meta = jsz::meta_cluster(scene, sums.js.meta.as_ref());
-    if let Some(meta) = &mut meta
-        && scene.meta_leader() != Some(scene.view.me.server)
-    {
-        meta.replicas.clear();
+    if let Some(meta) = &mut meta {
+        meta.name = META_NAME.to_owned();
+        // It travels through the cluster: the list is the leader's to give.
+        if scene.meta_leader() != Some(scene.view.me.server) {
+            meta.replicas.clear();
+        }
     }
     JetStream { config: jsz::config(scene, false), stats: jsz::stats(scene, sums), meta, limits: jsz::limits(scene) }
 }
