@@ -86,9 +86,9 @@ fn meta_fault(scene: &Scene, js: &JetStream) -> Option<&'static str> {
     }
 }
 
-/// A voting member that has applied what it knows to be committed, and whose log is whole.
+/// A member that votes, that has applied what it knows to be committed, and whose log is whole.
 fn is_current(scene: &Scene, status: &GroupStatus, applied: u64) -> bool {
-    let member = status.voters.contains(&scene.view.me.server);
+    let member = status.voters.contains(&scene.view.me.server) && !status.voteless;
     member && status.damaged == 0 && status.commit.saturating_sub(applied) <= MEMBERS_LAG_MAX
 }
 
