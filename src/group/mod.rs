@@ -28,7 +28,7 @@ mod retain;
 mod send;
 mod spec;
 mod status;
-mod timers;
+pub(crate) mod timers;
 mod turn;
 mod window;
 

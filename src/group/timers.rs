@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ids::GroupId;
 
 #[derive(Default)]
-pub(super) struct Timers {
+pub(crate) struct Timers {
     due: BTreeSet<(u64, GroupId)>,
     by_group: BTreeMap<GroupId, u64>,
 }

@@ -90,6 +90,40 @@ fn a_catch_up_survives_broken_links_and_restarts_of_the_receiver() {
     world.until(60_000_000, "caught up", |world| world.converged(G, &[1, 2, 3]));
 }
 
+/// A leader that was cut off kept entries that nobody else ever had. What the catch-up brought replaced the end of them
+/// only; after a crash in the middle, the rest of them and the new entries read like one history, and the commit stamps
+/// of the new ones made the replica apply what was never committed. The marker must say where the own log ends now.
+#[test]
+fn a_crash_in_the_middle_of_a_catch_up_does_not_mix_two_histories() {
+    for offset in 0..8 {
+        let mut world = started(70, 3, GroupKind::Stream, &[1, 2, 3]);
+        world.until(1_000_000, "equal", |world| world.converged(G, &[1, 2, 3]));
+        let old = world.leader(G).unwrap();
+        world.isolate(old);
+        let mut first = 0;
+        for number in 0..30 {
+            let index = world.propose(G, value(1_000 + number, 50)).unwrap();
+            first = if number == 0 { index } else { first };
+        }
+        world.run(2_000_000);
+        for number in 0..40 {
+            world.put(G, value(number, 300));
+        }
+        fill(&mut world, 5_000, 300);
+        world.put(G, trim(first + 10));
+        world.offer(G);
+        world.run(50_000);
+        world.delay_us = (3_000, 6_000);
+        world.cut.clear();
+        let streams = |world: &World| world.servers[&old].logs.iter().any(|(_, text)| text.contains("receiving"));
+        world.until(5_000_000, "a catch-up", streams);
+        world.run(5_000 + 1_000 * offset);
+        world.crash(old);
+        world.start(old);
+        world.until(20_000_000, "caught up", |world| world.converged(G, &[1, 2, 3]));
+    }
+}
+
 #[test]
 fn members_change_from_one_to_five_and_back_while_serving() {
     for seed in 0..3 {
