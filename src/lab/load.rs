@@ -22,8 +22,9 @@ pub const STREAM: &str = "LAB";
 /// Ids older than this could be stored twice; longer than anybody leaves a partition standing.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(3600);
 
-/// A publish without an answer is repeated after this, and after a refusal (no responders, no leader) sooner.
-const RETRY_SILENCE: Duration = Duration::from_secs(1);
+/// A publish without an answer is repeated after this and some round trips, then at half the pace: soon enough that a
+/// pause shows the servers' time and not the publisher's. After a refusal (no responders, no leader) it is sooner.
+const RETRY_SILENCE: Duration = Duration::from_millis(200);
 const RETRY_REFUSAL: Duration = Duration::from_millis(100);
 
 /// Without any answer for this long, a publisher turns to another server.
@@ -83,6 +84,7 @@ impl Load {
                 lane_first: meter * lanes,
                 size: options.size_bytes,
                 interval: Duration::from_secs(dcs as u64) / options.rate,
+                patience: RETRY_SILENCE + 4 * (options.rtt + options.jitter),
                 lanes: (0..lanes).map(|_| Lane::default()).collect(),
                 free: (0..lanes).collect(),
                 told: BTreeSet::new(),
@@ -124,6 +126,8 @@ struct Publisher {
     lane_first: usize,
     size: usize,
     interval: Duration,
+    /// For an answer, before the first repeat.
+    patience: Duration,
     lanes: Vec<Lane>,
     free: VecDeque<usize>,
     /// Refusals that were told already.
@@ -150,6 +154,7 @@ impl Publisher {
                 Err(_) => std::thread::sleep(SCAN_EVERY),
             }
         }
+        self.board.facts().meters[self.meter].in_flight = self.lanes.len() - self.free.len();
         self.lanes.into_iter().map(|lane| lane.acked).collect()
     }
 
@@ -216,7 +221,7 @@ impl Publisher {
                 *due = now + self.interval;
                 return;
             };
-            self.lanes[at].flight = Some(Flight { first_sent: now, repeat_at: now + RETRY_SILENCE });
+            self.lanes[at].flight = Some(Flight { first_sent: now, repeat_at: now + self.patience });
             self.send(client, at);
             *due += self.interval;
         }
@@ -226,7 +231,7 @@ impl Publisher {
         let mut repeated = 0;
         for at in 0..self.lanes.len() {
             if let Some(flight) = self.lanes[at].flight.as_mut().filter(|flight| flight.repeat_at <= now) {
-                flight.repeat_at = now + RETRY_SILENCE;
+                flight.repeat_at = now + 2 * self.patience;
                 repeated += 1;
                 self.send(client, at);
             }
@@ -273,7 +278,8 @@ impl Publisher {
         if let Some(text) = body["error"]["description"].as_str()
             && self.told.insert(text.to_owned())
         {
-            self.board.tell(format!("a publish was refused: {text} ({}); it is repeated", body["error"]["err_code"]));
+            let (dc, code) = (self.dc(), &body["error"]["err_code"]);
+            self.board.tell(format!("dc {dc}: a publish was refused: {text} ({code}); it is repeated"));
         }
     }
 }

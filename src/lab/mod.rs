@@ -25,7 +25,7 @@ mod story;
 mod wan;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
@@ -88,11 +88,14 @@ struct Lab {
 
 impl Lab {
     fn open(options: Options) -> Result<Lab, String> {
+        // Before any thread starts: later ones inherit it.
+        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+        signals.thread_block().map_err(|e| format!("signals cannot be blocked: {e}"))?;
         let terminal = screen::has_terminal();
         let folder = Folder::open(&options)?;
         let cluster = Cluster::prepare(&options, &folder.path, !terminal)?;
         let board = cluster.board();
-        catch_signals(&board);
+        catch_signals(&board, signals);
         Ok(Lab { options, folder, cluster, board, terminal })
     }
 
@@ -111,7 +114,6 @@ impl Lab {
             });
         }
         self.cluster.stop_all();
-        self.folder.close();
         code
     }
 
@@ -214,6 +216,9 @@ impl Lab {
         let reader = reader::start(&board, first);
         let load = (self.options.rate > 0).then(|| Load::start(&board, &self.options, &run));
         let failures = self.story(keys);
+        if board.stopping() {
+            return Err("interrupted".into());
+        }
         board.load_over.store(true, Ordering::Relaxed);
         board.phase("the load is over: waiting for what is under way, and for all replicas");
         let mut play = Play::new(&mut self.cluster, load.is_some());
@@ -311,27 +316,21 @@ impl Folder {
         let path = path.canonicalize().map_err(|e| format!("{}: {e}", path.display()))?;
         Ok(Folder { path, temporary: options.dir.is_none() })
     }
+}
 
-    fn close(&self) {
-        if self.temporary {
-            remove(&self.path);
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.temporary {
+            return;
+        }
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            eprintln!("lab: {} could not be removed: {error}", self.path.display());
         }
     }
 }
 
-fn remove(path: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(path) {
-        eprintln!("lab: {} could not be removed: {error}", path.display());
-    }
-}
-
 /// INT, TERM and HUP end the lab in good order; the second one at once (the servers die with it).
-fn catch_signals(board: &Arc<Board>) {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-    // Before any thread starts that should not get them; later ones inherit it.
-    if signals.thread_block().is_err() {
-        return;
-    }
+fn catch_signals(board: &Arc<Board>, signals: SigSet) {
     let board = board.clone();
     std::thread::spawn(move || {
         while signals.wait().is_ok() {

@@ -43,6 +43,7 @@ impl<'a> Play<'a> {
     /// One action, to its end.
     pub fn perform(&mut self, action: &Action) {
         self.board.watch_pauses();
+        let phase = std::mem::replace(&mut self.board.facts().phase, action.to_string());
         let done = match action {
             Action::KillLeader => self.kill_leader(),
             Action::Kill(name) => self.cluster.find(name).and_then(|at| self.kill(&[at])),
@@ -64,6 +65,7 @@ impl<'a> Play<'a> {
             self.failures += 1;
             self.board.tell(format!("{action}: {why}"));
         }
+        self.board.facts().phase = phase;
         if !matches!(action, Action::Wait(_)) {
             self.idle(SETTLE);
         }

@@ -178,12 +178,9 @@ impl Pace {
             };
             text.push_str(&format!("dc {dc}  {state}\n"));
             for (place, server) in here() {
-                text.push_str(&format!(
-                    "    {:<8} {:<9} {}\n",
-                    place.name,
-                    state_of(server),
-                    role(board, facts, place)
-                ));
+                let line = format!("    {:<8} {:<9} {}", place.name, state_of(server), role(board, facts, place));
+                text.push_str(line.trim_end());
+                text.push('\n');
             }
         }
         text.push_str(&format!(
@@ -219,7 +216,8 @@ fn role(board: &Board, facts: &Facts, place: &Place) -> String {
     }
     match view.replicas.iter().find(|replica| replica.name == place.name) {
         Some(replica) if replica.keeps_up(board.under_way()) => "replica, current".into(),
-        Some(replica) => format!("replica, {} behind", replica.lag),
+        Some(replica) if replica.lag > 0 => format!("replica, {} behind", replica.lag),
+        Some(_) => "replica, behind".into(),
         None => String::new(),
     }
 }
@@ -231,7 +229,13 @@ fn stream_text(board: &Board, facts: &Facts) -> String {
         None => "no leader".into(),
     };
     for replica in facts.view().into_iter().flat_map(|view| &view.replicas) {
-        let state = if replica.keeps_up(board.under_way()) { "current".into() } else { format!("-{}", replica.lag) };
+        let state = if replica.keeps_up(board.under_way()) {
+            "current".into()
+        } else if replica.lag > 0 {
+            format!("-{}", replica.lag)
+        } else {
+            "behind".into()
+        };
         text.push_str(&format!("  {} {state}", replica.name));
     }
     let down: Vec<&str> = board
