@@ -16,6 +16,7 @@
 mod body;
 mod catchup;
 mod core;
+mod early;
 mod heal;
 mod links;
 mod log;
@@ -40,6 +41,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use self::core::{Core, Reader};
+use self::early::Early;
 use self::log::DiskEvent;
 use self::replica::Replica;
 use crate::cluster::heartbeat::Beat;
@@ -67,6 +69,8 @@ pub struct Groups {
     marked: u64,
     /// Segments with damage that might have been any group's.
     doubted: Vec<u32>,
+    /// What came for groups that are not open yet.
+    early: Early,
 }
 
 impl Groups {
@@ -81,6 +85,7 @@ impl Groups {
             mark_at: None,
             marked: 0,
             doubted: Vec::new(),
+            early: Early::default(),
         }
     }
 
@@ -109,6 +114,9 @@ impl Groups {
             }
             Some(_) => replica.recover(&mut self.core, now, &spec),
             None => replica.create(&mut self.core, now, &spec),
+        }
+        for early in self.early.take(now.us, spec.group) {
+            replica.on_raft(&mut self.core, now, early.from, early.message, early.bodies);
         }
         self.groups.insert(spec.group, replica);
         self.drop_closed();
@@ -171,8 +179,9 @@ impl Groups {
 
     /// A raft message with the bodies of the entries that it carries, in order.
     pub fn on_raft(&mut self, now: Now, from: ServerId, group: GroupId, message: raft::Message, bodies: Vec<Bytes>) {
-        if let Some(replica) = self.groups.get_mut(&group) {
-            replica.on_raft(&mut self.core, now, from, message, bodies);
+        match self.groups.get_mut(&group) {
+            Some(replica) => replica.on_raft(&mut self.core, now, from, message, bodies),
+            None => self.early.keep(now.us, from, group, message, bodies),
         }
     }
 
@@ -465,7 +474,16 @@ impl Groups {
     }
 
     pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
-        self.groups.get(&group).map(Replica::status)
+        let replica = self.groups.get(&group)?;
+        let mut status = replica.status();
+        if status.quiet {
+            // A quiet group hears of its members through the heartbeats of their servers only.
+            for peer in &mut status.peers {
+                let heard = self.core.home(peer.server, group).and_then(|place| self.core.beats.heard_us(place));
+                peer.last_contact_us = peer.last_contact_us.max(heard);
+            }
+        }
+        Some(status)
     }
 
     /// The open groups, ascending.

@@ -113,8 +113,14 @@ impl Replica {
             let _ = core.disk.append_descriptor(self.id, self.epoch, &note);
             self.note_forgotten(core, restore.voteless);
         }
+        let first = spec.bootstrap.as_ref().and_then(|servers| servers.first()) == Some(&core.server());
+        let stands = first && !alone && !restore.voteless;
         core.output(GroupOutput::Restore { group: self.id, checkpoint: None });
         self.start(core, now, restore);
+        // Nobody can lead a group that is new for everybody; one stands at once instead of all after a timeout.
+        if stands && let Some(node) = self.running() {
+            node.campaign(now.us);
+        }
     }
 
     /// Starts reading a group that recovery found.
