@@ -140,3 +140,8 @@ pub const STREAM_SUBJECTS_PAGE: usize = 100_000;
 /// Deleted sequences that STREAM.INFO lists at most; the peer lists all, which for a long-lived key-value bucket is
 /// millions of numbers nobody reads.
 pub const STREAM_DELETED_DETAILS_MAX: usize = 100_000;
+
+/// Raft messages kept for groups that are not open here yet, and how long: the time by which servers learn of a new
+/// group one after the other, a WAN round trip and a disk write.
+pub const EARLY_MESSAGES_MAX: usize = 1024;
+pub const EARLY_US: u64 = 1_000_000;

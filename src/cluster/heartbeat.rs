@@ -120,6 +120,11 @@ impl Heartbeats {
         self.pairs.get(&peer).is_some_and(|pair| pair.up && !pair.dead)
     }
 
+    /// When the peer was last heard of, if it counts as alive.
+    pub fn heard_us(&self, peer: Place) -> Option<u64> {
+        self.pairs.get(&peer).filter(|pair| pair.up && !pair.dead).map(|pair| pair.heard_us)
+    }
+
     pub fn lead(&mut self, now_us: u64, peer: Place, group: GroupId, term: u64) {
         self.pair(now_us, peer).leads.add(group, term);
     }
