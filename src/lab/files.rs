@@ -272,7 +272,8 @@ mod tests {
     fn a_file_that_cannot_be_used_is_named() {
         let text = "server_name: a\nserver_tags: [\"dc:1\"]\nlisten: 1\nhttp: 2\ncluster {\n  listen: 3\n}\n";
         let server = ServerFile::parse("a.conf", text.into()).unwrap().unwrap();
-        let error = server.rewrite(&[server.clone()], &some_ports(&[server.clone()]), Path::new("x")).unwrap_err();
+        let alone = std::slice::from_ref(&server);
+        let error = server.rewrite(alone, &some_ports(alone), Path::new("x")).unwrap_err();
         assert_eq!(error, "a.conf: no line with cluster.routes");
         let error = ServerFile::parse("a.conf", text.replace("dc:1", "eu")).unwrap_err();
         assert!(error.contains("dc:N"), "{error}");

@@ -38,11 +38,8 @@ impl Keys {
         raw.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
         tcsetattr(stdin.as_fd(), SetArg::TCSANOW, &raw).ok()?;
         std::thread::spawn(move || {
-            for key in std::io::stdin().bytes().map_while(Result::ok) {
-                if send.send(key).is_err() {
-                    return;
-                }
-            }
+            let mut key = [0];
+            while std::io::stdin().read_exact(&mut key).is_ok() && send.send(key[0]).is_ok() {}
         });
         Some(Keys { before })
     }
