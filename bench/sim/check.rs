@@ -137,7 +137,7 @@ impl World {
     fn undelivered(&self) -> Option<String> {
         for (consumer, story) in &self.oracle.consumers {
             let stream = self.oracle.streams.get(&story.stream)?;
-            if stream.lossy {
+            if stream.lossy || stream.limited {
                 continue;
             }
             let owed = stream.by_seq.keys().filter(|seq| !stream.maybe_gone.contains(seq));

@@ -4,6 +4,7 @@
 //! is still good somewhere; everything that only takes time away hits anybody.
 
 use crate::mutants::Mutant;
+use crate::people::STREAMS;
 use crate::world::{Happening, World};
 
 /// One kind of fault.
@@ -179,8 +180,9 @@ impl World {
             }
         }
         // A replica of one has no other copy.
-        for (name, replicas, _) in crate::people::STREAMS {
-            if let Some(story) = self.oracle.streams.get_mut(name).filter(|_| replicas == 1) {
+        for plan in STREAMS {
+            let alone = plan.replicas == 1 || self.options.faults.edits && plan.name == "E3";
+            if let Some(story) = self.oracle.streams.get_mut(plan.name).filter(|_| alone) {
                 story.lossy = true;
             }
         }

@@ -36,6 +36,8 @@ pub struct Faults {
     pub failing: bool,
     /// Flipped bits on one server.
     pub rot: bool,
+    /// Replica counts change, streams come and go.
+    pub edits: bool,
 }
 
 impl Options {
@@ -44,9 +46,9 @@ impl Options {
         let mut dice = Dice::new(seed ^ 0x0011_2233_4455_6677);
         Options {
             seed,
-            servers: 3,
+            servers: if dice.chance(20) { 5 } else { 3 },
             cores: dice.between(1, 2) as u16,
-            storm_ms: 8_000,
+            storm_ms: 6_000,
             segment_bytes: 1 << 20,
             faults: Faults::roll(&mut dice),
             mutant: None,
@@ -69,6 +71,7 @@ impl Faults {
             full: dice.chance(15),
             failing: dice.chance(15),
             rot: dice.chance(20),
+            edits: dice.chance(40),
         }
     }
 }

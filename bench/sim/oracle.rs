@@ -29,7 +29,9 @@ pub struct StreamStory {
     pub maybe_gone: BTreeSet<u64>,
     /// Deletes that were acknowledged.
     pub gone: BTreeSet<u64>,
-    /// Messages may go by themselves or may have been lost with a majority of memories: presence is not checked.
+    /// Messages go by themselves: what is not there is not missed.
+    pub limited: bool,
+    /// All copies of something may have been damaged or forgotten: nothing is promised.
     pub lossy: bool,
     pub memory: bool,
 }
@@ -162,7 +164,7 @@ impl Oracle {
         let mut wrong = Vec::new();
         for (seq, key) in &story.by_seq {
             let there = held.contains_key(seq);
-            if !there && !story.maybe_gone.contains(seq) {
+            if !there && !story.limited && !story.maybe_gone.contains(seq) {
                 wrong.push(format!(
                     "{stream}: {replica} has lost {key}, acknowledged as {seq} (it holds {first} to {last})"
                 ));

@@ -39,28 +39,60 @@ struct Line {
     ticking: bool,
 }
 
-/// The streams of the workload: name, replicas, storage.
-pub const STREAMS: [(&str, u32, &str); 3] = [("F3", 3, "file"), ("M3", 3, "memory"), ("F1", 1, "file")];
+/// One stream of the workload.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub name: &'static str,
+    pub replicas: u32,
+    pub storage: &'static str,
+    /// 0: no limit.
+    pub messages_max: u64,
+    /// Large messages, so that segments fill, are given back and are used again.
+    pub heavy: bool,
+}
+
+/// The streams of the workload. E3 is the one whose replica count is edited while it is in use.
+pub const STREAMS: [Plan; 5] = [
+    Plan { name: "F3", replicas: 3, storage: "file", messages_max: 0, heavy: false },
+    Plan { name: "M3", replicas: 3, storage: "memory", messages_max: 0, heavy: false },
+    Plan { name: "F1", replicas: 1, storage: "file", messages_max: 0, heavy: false },
+    Plan { name: "L3", replicas: 3, storage: "file", messages_max: 50, heavy: true },
+    Plan { name: "E3", replicas: 3, storage: "file", messages_max: 0, heavy: false },
+];
+
+impl Plan {
+    /// Pause between two messages of a publisher, microseconds: large ones cost the simulator real time.
+    fn gap_us(&self) -> u64 {
+        if self.heavy { 50_000 } else { 15_000 }
+    }
+
+    /// The body of a create or update request.
+    pub fn json(&self, replicas: u32) -> String {
+        let limit = if self.messages_max > 0 { format!(",\"max_msgs\":{}", self.messages_max) } else { String::new() };
+        format!(
+            "{{\"name\":\"{}\",\"subjects\":[\"{}.>\"],\"num_replicas\":{replicas},\"storage\":\"{}\",\
+             \"allow_direct\":true,\"duplicate_window\":86400000000000{limit}}}",
+            self.name,
+            self.name.to_lowercase(),
+            self.storage
+        )
+    }
+}
 
 impl People {
     pub fn new(dice: &mut Dice, oracle: &mut Oracle, options: &Options) -> People {
         let mut actors = Vec::new();
         let mut plan = Vec::new();
-        for (stream, replicas, storage) in STREAMS {
-            let replicas = replicas.min(options.servers as u32);
-            let story = StreamStory { memory: storage == "memory", ..StreamStory::default() };
+        for one in STREAMS {
+            let stream = one.name;
+            let replicas = one.replicas.min(options.servers as u32);
+            let limited = one.messages_max > 0;
+            let story = StreamStory { memory: one.storage == "memory", limited, ..StreamStory::default() };
             oracle.streams.insert(stream.to_owned(), story);
             let consumer = format!("c{stream}");
             let story = ConsumerStory { stream: stream.to_owned(), ..ConsumerStory::default() };
             oracle.consumers.insert(consumer.clone(), story);
-            plan.push((
-                format!("$JS.API.STREAM.CREATE.{stream}"),
-                format!(
-                    "{{\"name\":\"{stream}\",\"subjects\":[\"{}.>\"],\"num_replicas\":{replicas},\"storage\":\"{storage}\",\
-                     \"allow_direct\":true,\"duplicate_window\":86400000000000}}",
-                    stream.to_lowercase()
-                ),
-            ));
+            plan.push((format!("$JS.API.STREAM.CREATE.{stream}"), one.json(replicas)));
             plan.push((
                 format!("$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{consumer}"),
                 format!(
@@ -69,11 +101,17 @@ impl People {
                 ),
             ));
             actors.push(Actor::reader(stream, &consumer, dice.fork()));
-            actors.push(Actor::publisher(&format!("{stream}-slow"), stream, 1, 10_000, dice.fork()));
-            actors.push(Actor::publisher(&format!("{stream}-fast"), stream, 16, 8_000, dice.fork()));
+            actors.push(Actor::publisher(&format!("{stream}-slow"), stream, 1, (one.gap_us(), one.heavy), dice.fork()));
+            actors.push(Actor::publisher(
+                &format!("{stream}-fast"),
+                stream,
+                16,
+                (one.gap_us(), one.heavy),
+                dice.fork(),
+            ));
         }
-        let streams = STREAMS.iter().map(|(name, _, _)| (*name).to_owned()).collect();
-        actors.push(Actor::operator(plan, streams, dice.fork()));
+        let edits = options.faults.edits;
+        actors.push(Actor::operator(plan, edits, dice.fork()));
         let lines = actors.iter().map(|_| Line::default()).collect();
         People { actors, lines, by_conn: BTreeMap::new(), next_conn: 0 }
     }

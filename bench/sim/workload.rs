@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::client::{self, Message, Said};
 use crate::dice::Dice;
 use crate::oracle::Oracle;
+use crate::people::{Plan, STREAMS};
 
 /// How long an answer is waited for, microseconds.
 const ANSWER_US: u64 = 3_000_000;
@@ -39,6 +40,7 @@ struct Publisher {
     stream: String,
     window: usize,
     gap_us: u64,
+    heavy: bool,
     next: u64,
     next_at: u64,
     /// Under way, by the token of the answer: number and when it was sent.
@@ -67,7 +69,8 @@ struct Operator {
     done: BTreeSet<usize>,
     open: BTreeMap<u64, (Ask, u64)>,
     next_at: u64,
-    streams: Vec<String>,
+    /// Changes streams, too.
+    edits: bool,
 }
 
 #[derive(Clone)]
@@ -93,11 +96,14 @@ impl Actor {
         }
     }
 
-    pub fn publisher(name: &str, stream: &str, window: usize, gap_us: u64, dice: Dice) -> Actor {
+    /// `pace`: microseconds between two messages, and whether they are large.
+    pub fn publisher(name: &str, stream: &str, window: usize, pace: (u64, bool), dice: Dice) -> Actor {
+        let (gap_us, heavy) = pace;
         let publisher = Publisher {
             stream: stream.to_owned(),
             window,
             gap_us,
+            heavy,
             next: 1,
             next_at: 0,
             open: BTreeMap::new(),
@@ -114,8 +120,8 @@ impl Actor {
     }
 
     /// `plan`: requests that must succeed once, in any order (subject and JSON).
-    pub fn operator(plan: Vec<(String, String)>, streams: Vec<String>, dice: Dice) -> Actor {
-        let operator = Operator { plan, done: BTreeSet::new(), open: BTreeMap::new(), next_at: 0, streams };
+    pub fn operator(plan: Vec<(String, String)>, edits: bool, dice: Dice) -> Actor {
+        let operator = Operator { plan, done: BTreeSet::new(), open: BTreeMap::new(), next_at: 0, edits };
         Actor::new("operator", dice, Role::Operator(operator))
     }
 
@@ -176,14 +182,18 @@ impl Actor {
         match said {
             Said::Ping => self.out.extend_from_slice(b"PONG\r\n"),
             Said::Info | Said::Pong => {}
+            // The words with which a connection ends when its server does.
+            Said::Error(text) if text.contains("Server Shutdown") => {}
             Said::Error(text) => oracle.wrong(format!("{} was told {text}", self.name)),
             Said::Message(message) => {
-                let Some(token) = message.subject.rsplit('.').next().and_then(|token| token.parse().ok()) else {
-                    return;
-                };
-                if !message.subject.starts_with(&self.inbox) {
+                // A delivery shows the subject of the stored message; everything else names the request it answers.
+                let delivery = message.reply.starts_with("$JS.ACK.");
+                let token =
+                    message.subject.rsplit('.').next().and_then(|token| token.parse().ok()).filter(|_| !delivery);
+                if !delivery && !message.subject.starts_with(&self.inbox) {
                     return oracle.wrong(format!("{} got a message for {}", self.name, message.subject));
                 }
+                let token = token.unwrap_or(0);
                 match &mut self.role {
                     Role::Publisher(_) => self.hear_publisher(now_us, token, &message, oracle),
                     Role::Reader(_) => self.hear_reader(now_us, token, &message, oracle),
@@ -235,10 +245,11 @@ impl Actor {
             } else {
                 return;
             };
+            let heavy = p.heavy;
             let (stream, subject) = (p.stream.clone(), format!("{}.{}", p.stream.to_lowercase(), self.name));
             let (token, reply) = self.token();
             let key = format!("{}-{n}", self.name);
-            let payload = payload(&key, n);
+            let payload = payload(&key, n, heavy);
             oracle.sending(&stream, &key, &payload, now_us);
             self.out.extend(client::publish_with_id(&subject, &reply, &key, &payload));
             let Role::Publisher(p) = &mut self.role else { return };
@@ -302,7 +313,7 @@ impl Actor {
             return oracle.wrong(format!("{} got the ack subject {}", self.name, message.reply));
         };
         oracle.delivered(&r.consumer, seq, &message.payload, now_us);
-        if let Some(pull) = r.pull.as_mut().filter(|pull| pull.token == token) {
+        if let Some(pull) = r.pull.as_mut() {
             pull.left = pull.left.saturating_sub(1);
             if pull.left == 0 {
                 r.pull = None;
@@ -365,7 +376,10 @@ impl Actor {
 impl Operator {
     /// Something that an operator or a reader of single messages might do.
     fn idea(&self, dice: &mut Dice, oracle: &mut Oracle) -> Option<(Ask, String, String)> {
-        let stream = self.streams[dice.below(self.streams.len() as u64) as usize].clone();
+        if self.edits && dice.chance(15) {
+            return Some(edit(dice));
+        }
+        let stream = dice.pick(&STREAMS).name.to_owned();
         let story = oracle.streams.get_mut(&stream)?;
         let seqs: Vec<u64> = story.by_seq.keys().copied().collect();
         let seq = seqs.get(dice.below(seqs.len().max(1) as u64) as usize).copied().unwrap_or(1);
@@ -415,13 +429,32 @@ impl Operator {
     }
 }
 
+/// A change to what streams there are and how many replicas they have.
+fn edit(dice: &mut Dice) -> (Ask, String, String) {
+    let scratch = format!("X{}", dice.below(3));
+    let (subject, body) = match dice.below(4) {
+        0 => {
+            let plan = Plan { name: "X", replicas: 3, storage: "file", messages_max: 5, heavy: false };
+            let body = plan.json(3).replace("\"X\"", &format!("\"{scratch}\"")).replace("x.>", &format!("{scratch}.>"));
+            (format!("$JS.API.STREAM.CREATE.{scratch}"), body)
+        }
+        1 => (format!("$JS.API.STREAM.DELETE.{scratch}"), String::new()),
+        _ => {
+            let plan = STREAMS[STREAMS.len() - 1];
+            (format!("$JS.API.STREAM.UPDATE.{}", plan.name), plan.json(dice.pick(&[1, 3])))
+        }
+    };
+    (Ask::Other, subject, body)
+}
+
 /// Errors that only say "later": no leader, no quorum, too busy, no servers yet, not found yet.
 const TRY_AGAIN: [u64; 7] = [10008, 10009, 10005, 10023, 10059, 10118, 10002];
 
 /// The bytes of a message, by its id alone: what it is and, sometimes, much more.
-fn payload(key: &str, n: u64) -> Bytes {
+fn payload(key: &str, n: u64, heavy: bool) -> Bytes {
     let mut dice = Dice::new(n ^ key.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)));
     let len = match dice.below(50) {
+        _ if heavy => dice.between(1_000, 20_000),
         0 => dice.between(4_000, 60_000),
         1..10 => dice.between(500, 3_000),
         _ => dice.between(0, 200),

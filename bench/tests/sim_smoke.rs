@@ -1,0 +1,84 @@
+//! The simulator's part of the test command: seeds that found something once, and some that nobody has seen before.
+
+use std::time::{Duration, Instant};
+
+use trestle_sim::mutants::{ALL, Mutant};
+use trestle_sim::options::{Faults, Options};
+use trestle_sim::run::{Report, run};
+
+/// Seeds that every change must pass.
+const FIXED: u64 = 8;
+/// How long unseen seeds are tried after that.
+const FRESH_TIME: Duration = Duration::from_secs(15);
+/// Seeds within which each mutant must be caught.
+const MUTANT_SEEDS: u64 = 12;
+
+fn check(report: &Report) {
+    let tail: Vec<&str> = report.lines.iter().rev().take(30).rev().map(String::as_str).collect();
+    assert!(
+        report.passed(),
+        "seed {:#x}: {:#?}\n{}\nagain: trestle-sim --seed {:#x} --trace",
+        report.seed,
+        report.violations,
+        tail.join("\n"),
+        report.seed
+    );
+}
+
+#[test]
+fn fixed_seeds_hold_every_promise() {
+    for seed in 1..=FIXED {
+        check(&run(&Options::of_seed(seed)));
+    }
+}
+
+#[test]
+fn fresh_seeds_hold_every_promise() {
+    let first =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64) << 8;
+    let until = Instant::now() + FRESH_TIME;
+    for seed in first.. {
+        check(&run(&Options::of_seed(seed)));
+        if Instant::now() > until {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    let options = Options { storm_ms: 2_000, ..Options::of_seed(3) };
+    let (first, second) = (run(&options), run(&options));
+    assert_eq!(first.hash, second.hash);
+    assert_eq!(first, second);
+    assert_ne!(first.hash, run(&Options { seed: 4, ..options }).hash);
+}
+
+/// The faults that give a bug its chance.
+fn faults(mutant: Mutant) -> Faults {
+    let crashes = Faults { crash: true, ..Faults::default() };
+    match mutant {
+        Mutant::AckBeforeFlush => crashes,
+        Mutant::QuorumMinusOne | Mutant::VoteForgotten => Faults { partition: true, ..crashes },
+        Mutant::TailCut => Faults { rot: true, ..crashes },
+        Mutant::DedupForgotten => Faults { partition: true, ..crashes },
+        Mutant::LeadLost => Faults { partition: true, ..Faults::default() },
+        Mutant::DeliverySkips | Mutant::AppendChanged => Faults::default(),
+    }
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let missed: Vec<&str> = ALL.into_iter().filter(|mutant| !is_caught(*mutant)).map(Mutant::name).collect();
+    assert_eq!(missed, Vec::<&str>::new());
+}
+
+/// Caught within a bounded number of seeds, and the seed that catches it passes without the mutant.
+fn is_caught(mutant: Mutant) -> bool {
+    let options = |seed| Options { servers: 3, storm_ms: 4_000, faults: faults(mutant), ..Options::of_seed(seed) };
+    let caught = (1..=MUTANT_SEEDS).find(|seed| !run(&Options { mutant: Some(mutant), ..options(*seed) }).passed());
+    if let Some(seed) = caught {
+        check(&run(&options(seed)));
+    }
+    caught.is_some()
+}
