@@ -13,6 +13,11 @@ const DCS: usize = 2;
 /// Files starting with this are for servers that only help out later.
 const SPARE_PREFIX: &str = "temp_";
 
+/// Free ports are looked for from here on, below the range that the kernel gives to outgoing connections (32768 and up
+/// by default): while a server is down, a connection must not get its port, nor connect to itself there.
+const FREE_FIRST: u16 = 10_000;
+const FREE_COUNT: u16 = 20_000;
+
 /// One server as its file describes it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ServerFile {
@@ -195,11 +200,13 @@ pub fn ports(servers: &[ServerFile], base: Option<u16>) -> Result<Vec<(Ports, Tc
     // Held until all are chosen, so that none is chosen twice.
     let mut held = Vec::new();
     let mut chosen = Vec::new();
+    // Labs that start together look in different places.
+    let mut next = FREE_FIRST + (std::process::id() % u32::from(FREE_COUNT)) as u16;
     for (at, server) in servers.iter().enumerate() {
         let at = at as u16;
         let wanted = match base {
             None => [server.client_port, server.http_port, server.cluster_port],
-            Some(0) => [0; 3],
+            Some(0) => [free(&mut next)?, free(&mut next)?, free(&mut next)?],
             Some(base) => [base + at, base + 10 + at, base + 20 + at],
         };
         let mut taken = [0; 3];
@@ -213,6 +220,18 @@ pub fn ports(servers: &[ServerFile], base: Option<u16>) -> Result<Vec<(Ports, Tc
         chosen.push((Ports { client, http, cluster, door }, listener));
     }
     Ok(chosen)
+}
+
+/// The next port that nobody uses.
+fn free(next: &mut u16) -> Result<u16, String> {
+    for _ in 0..FREE_COUNT {
+        let port = *next;
+        *next = if port + 1 < FREE_FIRST + FREE_COUNT { port + 1 } else { FREE_FIRST };
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err("no port is free".into())
 }
 
 fn bind(port: u16) -> Result<(u16, TcpListener), String> {

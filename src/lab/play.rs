@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::board::Board;
-use super::client::{APP, Client};
+use super::client::{APP, Client, Trouble};
 use super::cluster::Cluster;
 use super::load::STREAM;
 use super::story::{Action, PARTITION_HOLD};
@@ -205,11 +205,14 @@ impl<'a> Play<'a> {
     fn stepdown(&mut self) -> Result<(), String> {
         let before = self.leader()?;
         let dc = self.cluster.servers[self.cluster.find(&before)?].dc;
-        let addr = self.board.candidates(dc)[0];
-        let call = format!("STREAM.LEADER.STEPDOWN.{STREAM}");
-        Client::connect(addr, APP, "lab-story")
-            .and_then(|mut client| client.api(&call, &json!({}), Duration::from_secs(5)))
-            .map_err(|error| error.to_string())?;
+        let mut asked = Err(Trouble("no server can be reached".into()));
+        for addr in self.board.candidates(dc) {
+            if let Ok(mut client) = Client::connect(addr, APP, "lab-story") {
+                asked = client.api(&format!("STREAM.LEADER.STEPDOWN.{STREAM}"), &json!({}), Duration::from_secs(5));
+                break;
+            }
+        }
+        asked.map_err(|error| error.to_string())?;
         let board = self.board.clone();
         let start = Instant::now();
         let moved = board.wait(LEADER_PATIENCE, || board.facts().leader().is_some_and(|leader| leader != before));
@@ -249,16 +252,23 @@ impl<'a> Play<'a> {
     fn wait_whole(&mut self) -> Result<(), String> {
         let board = self.board.clone();
         // What was seen before does not count: a server that has just started has not been looked at yet.
-        let start = Instant::now();
+        let (start, failures) = (Instant::now(), self.failures);
         let whole = board.wait(WHOLE_PATIENCE, || {
             self.look_after();
+            if self.failures > failures {
+                return true;
+            }
             let facts = board.facts();
             let healthy = facts.servers.iter().all(|server| server.healthy);
             healthy
                 && facts.view().is_some_and(|view| view.is_whole(board.under_way()))
                 && start.elapsed() > Duration::from_millis(300)
         });
-        if whole { Ok(()) } else { Err(format!("not whole after {WHOLE_PATIENCE:?}: {}", self.what_is_missing())) }
+        match whole {
+            true if self.failures > failures => Err("a server ended meanwhile".into()),
+            true => Ok(()),
+            false => Err(format!("not whole after {WHOLE_PATIENCE:?}: {}", self.what_is_missing())),
+        }
     }
 
     fn what_is_missing(&self) -> String {
