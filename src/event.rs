@@ -15,7 +15,7 @@ use crate::cluster::table::{MetaEntry, Table};
 use crate::cluster::wire::{Lead, NodeMsg};
 use crate::config::Config;
 use crate::jetstream::Forgets;
-use crate::ids::{ConnId, CoreId, GroupId, Place, ServerId};
+use crate::ids::{AccountId, ConnId, CoreId, GroupId, Place, ServerId};
 use crate::system::PagePart;
 use crate::system::page::Page;
 
@@ -122,6 +122,8 @@ pub enum Mail {
     PeerUp { peer: ServerId, hello: Box<Hello> },
     PeerGone { peer: ServerId },
     PeerRtt { peer: ServerId, rtt_us: u64 },
+    /// Open connections of the sender, in all and by account: limits hold for the whole server.
+    Census { connections: u32, by_account: Vec<(AccountId, u32)> },
     /// The meta group committed entries: every core applies them to its copy of the table.
     Table(Vec<(u64, MetaEntry)>),
     /// The table as a whole: at start, and when this server had fallen far behind.

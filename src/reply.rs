@@ -14,6 +14,8 @@ pub struct Reply {
     pub account: AccountId,
     /// Subject to publish on: the request's reply subject.
     pub subject: Bytes,
+    /// What subscribers are shown instead: a delivery to a pull keeps the stored message's own subject.
+    pub shown: Option<Bytes>,
     /// Reply subject of the published message (a delivery's ack subject).
     pub reply: Option<Bytes>,
     /// A whole header block, `NATS/1.0\r\n…\r\n\r\n`.

@@ -26,7 +26,10 @@ const SHARES_USUAL: usize = 8;
 /// One message on its way, as handles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
+    /// What subscribers are shown.
     pub subject: Bytes,
+    /// By which they are found, where that is another one.
+    pub inbox: Option<Bytes>,
     pub reply: Option<Bytes>,
     /// A whole block, closing blank line included.
     pub headers: Option<Bytes>,
@@ -34,6 +37,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// The subject by which subscribers are found.
+    pub fn address(&self) -> &Bytes {
+        self.inbox.as_ref().unwrap_or(&self.subject)
+    }
+
     /// Headers and payload.
     pub fn len(&self) -> usize {
         self.headers.as_ref().map_or(0, Bytes::len) + self.payload.len()

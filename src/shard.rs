@@ -9,7 +9,7 @@
 //! [`Shard::handle`] takes events of one turn; the first [`Shard::poll_effect`] after them ends the turn (one write per
 //! connection, one frame per peer and lane, one append for all groups), and the effects are drained from there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -63,6 +63,10 @@ pub struct Shard {
     turn_open: bool,
     stopping: Option<Stopping>,
     dialled: Vec<String>,
+    /// Connections of the other cores, as they told.
+    census: BTreeMap<CoreId, (u32, Vec<(AccountId, u32)>)>,
+    /// A connection came or went in this turn: the others must know.
+    census_due: bool,
 }
 
 /// A clean stop waits for leadership to be handed over, but not for ever.
@@ -96,6 +100,8 @@ impl Shard {
             turn_open: true,
             stopping: None,
             dialled: Vec::new(),
+            census: BTreeMap::new(),
+            census_due: false,
             config,
         };
         shard.register_services();
@@ -119,6 +125,7 @@ impl Shard {
     pub fn handle(&mut self, now: Now, event: Event) {
         self.now = now;
         self.turn_open = true;
+        self.census_due |= matches!(event, Event::Accepted { .. } | Event::ClientGone { .. });
         match event {
             Event::Accepted { conn, remote, local } => self.front.accepted(now, conn, remote, local),
             Event::ClientBytes { conn, data } => self.front.bytes(now, conn, data),
@@ -190,6 +197,10 @@ impl Shard {
             }
         }
         self.check_stop();
+        if std::mem::take(&mut self.census_due) {
+            let (connections, by_account) = self.front.census();
+            self.mail_all(|| Mail::Census { connections, by_account: by_account.clone() });
+        }
         self.front.turn(now);
         self.drain_front();
         for (peer, lane, frame) in self.peers.take_frames() {
@@ -272,6 +283,12 @@ impl Shard {
                 if let Some(js) = &mut self.js {
                     js.on_table_copy(now, &self.view, &table, forgets);
                 }
+            }
+            Mail::Census { connections, by_account } => {
+                self.census.insert(from, (connections, by_account));
+                let total = self.census.values().map(|(count, _)| count).sum();
+                let by_account = self.census.values().flat_map(|(_, by_account)| by_account.iter().copied()).collect();
+                self.front.elsewhere(total, by_account);
             }
             Mail::Lead(lead) => self.on_lead(self.me.server, lead),
             Mail::Unlead { group, term } => self.on_unlead(self.me.server, group, term),
@@ -513,7 +530,7 @@ impl Shard {
             api::enter::Entry::Answer(answer) => {
                 if let Some(subject) = reply {
                     let (to, headers, payload) = (self.me, answer.headers, answer.payload);
-                    self.on_reply(Reply { to, account, subject, reply: None, headers, payload, bounce: None });
+                    self.on_reply(Reply { to, account, subject, reply: None, headers, payload, shown: None, bounce: None });
                 }
             }
             api::enter::Entry::Silent => {}
@@ -699,7 +716,7 @@ impl Shard {
         self.stopping = Some(Stopping { done: true, ..stopping });
         self.say_goodbye(false);
         self.drain_system();
-        self.front.close_all(self.now, "Server Shutdown");
+        self.front.close_all(self.now, "");
         self.effects.push_back(Effect::Stopped);
     }
 

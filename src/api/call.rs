@@ -76,6 +76,8 @@ pub enum Call<'a> {
     },
     MetaStepdown,
     ServerRemove,
+    /// Ours: an evicted server may enter again.
+    ServerReadmit,
     /// A subject of the peer's API that Trestle does not serve, named for the refusal.
     Unsupported {
         what: &'static str,
@@ -137,6 +139,7 @@ impl<'a> Call<'a> {
             [Some("META"), Some("LEADER"), Some("STEPDOWN"), None, ..] => Some(Call::MetaStepdown),
             [Some("META"), Some("RESCUE"), None, ..] => Some(Call::Unsupported { what: "the meta group's rescue" }),
             [Some("SERVER"), Some("REMOVE"), None, ..] => Some(Call::ServerRemove),
+            [Some("SERVER"), Some("READMIT"), None, ..] => Some(Call::ServerReadmit),
             [Some("ACCOUNT"), ..] => Some(Call::Unsupported { what: "moving and purging accounts" }),
             _ => None,
         }

@@ -51,7 +51,7 @@ pub fn enter(
     let Some(call) = Call::parse(rest) else { return Entry::Silent };
     let is_system = accounts.is_system(account);
     let enabled = accounts.get(account).is_some_and(|account| account.jetstream.is_some());
-    let for_operators = matches!(call, Call::MetaStepdown | Call::ServerRemove);
+    let for_operators = matches!(call, Call::MetaStepdown | Call::ServerRemove | Call::ServerReadmit);
     if for_operators != is_system {
         // Only the system account has these subjects, and it has no others.
         return if for_operators { Entry::Silent } else { refuse(call, &errors::NOT_ENABLED_FOR_ACCOUNT) };

@@ -53,6 +53,18 @@ pub(super) fn remove(facts: &Facts, body: &[u8]) -> Result<MetaVerdict, ApiError
     Ok(MetaVerdict::ProposeAnd { entries, then: Box::new(MetaVerdict::Answer(render::removed_server())) })
 }
 
+/// `SERVER.READMIT`, ours: the peer lets a removed server in again after five minutes and has no word for it.
+pub(super) fn readmit(facts: &Facts, body: &[u8]) -> Result<MetaVerdict, ApiError> {
+    let asked: ServerRemove = request::required(body, facts.strict())?;
+    let named = |(id, name): &(&u64, &String)| match asked.peer_id.is_empty() {
+        true => **name == asked.peer,
+        false => ServerId(**id).to_string() == asked.peer_id,
+    };
+    let (id, _) = facts.table.evicted.iter().find(named).ok_or(errors::CLUSTER_SERVER_NOT_MEMBER)?;
+    let answer = Box::new(MetaVerdict::Answer(render::readmitted_server()));
+    Ok(MetaVerdict::ProposeAnd { entries: vec![MetaEntry::Readmit { server: *id }], then: answer })
+}
+
 fn replaced(facts: &Facts, account: &str, slot: &StreamSlot, leaving: ServerId) -> Vec<MetaEntry> {
     if slot.peers.len() < 2 {
         return Vec::new();

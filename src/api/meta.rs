@@ -53,6 +53,7 @@ fn verdict(
         Call::ConsumerList { stream } => list::consumers_in_full(facts, stream, body),
         Call::MetaStepdown => step_down(facts, call, body),
         Call::ServerRemove => evict::remove(facts, body),
+        Call::ServerReadmit => evict::readmit(facts, body),
         Call::Unsupported { what } => Err(ApiError::not_supported(what)),
         // Calls of streams and consumers come here only when their leader moved away under them.
         _ => Err(errors::CLUSTER_NOT_AVAIL),
@@ -69,7 +70,7 @@ pub fn check_level(headers: Option<&[u8]>) -> Result<(), ApiError> {
 }
 
 fn check_account(facts: &Facts, call: Call) -> Result<(), ApiError> {
-    let for_operators = matches!(call, Call::MetaStepdown | Call::ServerRemove);
+    let for_operators = matches!(call, Call::MetaStepdown | Call::ServerRemove | Call::ServerReadmit);
     match for_operators {
         true if facts.is_system => Ok(()),
         false if facts.account.jetstream.is_some() => Ok(()),

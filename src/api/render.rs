@@ -36,6 +36,7 @@ pub fn kind(call: Call) -> &'static str {
         Call::ConsumerStepdown { .. } => "io.nats.jetstream.api.v1.consumer_leader_stepdown_response",
         Call::MetaStepdown => "io.nats.jetstream.api.v1.meta_leader_stepdown_response",
         Call::ServerRemove => "io.nats.jetstream.api.v1.meta_server_remove_response",
+        Call::ServerReadmit => "io.nats.jetstream.api.v1.meta_server_readmit_response",
         Call::ConsumerNext { .. } => SYSTEM,
         Call::Unsupported { what } => unsupported_kind(what),
     }
@@ -150,6 +151,11 @@ pub fn dropped_consumer() -> Bytes {
 
 pub fn removed_server() -> Bytes {
     success(Call::ServerRemove)
+}
+
+/// The answer to a readmission.
+pub fn readmitted_server() -> Bytes {
+    success(Call::ServerReadmit)
 }
 
 /// JSON as Go's encoder prints it. The three characters occur inside of strings only.

@@ -127,6 +127,7 @@ mod tests {
     fn message(payload: Bytes, headers: Option<&'static str>) -> Message {
         Message {
             subject: Bytes::from_static(b"a"),
+            inbox: None,
             reply: None,
             headers: headers.map(|text| Bytes::from_static(text.as_bytes())),
             payload,

@@ -171,14 +171,19 @@ impl Front {
         headers: Option<Bytes>,
         payload: Bytes,
     ) -> bool {
-        self.route(now, None, account, Scope::Here, Message { subject, reply, headers, payload })
+        self.route(now, None, account, Scope::Here, Message { subject, inbox: None, reply, headers, payload })
     }
 
     /// A service's answer or delivery that was sent to this core: published here. When nobody listens and the sender
     /// asked to be told, [`FrontOutput::Bounce`].
     pub fn reply(&mut self, now: Now, reply: Reply) {
-        let Reply { account, subject, reply, headers, payload, bounce, .. } = reply;
-        let heard = self.publish(now, account, subject, reply, headers, payload);
+        let Reply { account, subject, shown, reply, headers, payload, bounce, .. } = reply;
+        let (subject, inbox) = match shown {
+            Some(shown) => (shown, Some(subject)),
+            None => (subject, None),
+        };
+        let message = Message { subject, inbox, reply, headers, payload };
+        let heard = self.route(now, None, account, Scope::Here, message);
         if let (false, Some((group, token))) = (heard, bounce) {
             self.outputs.push_back(FrontOutput::Bounce { group, token });
         }
@@ -192,8 +197,8 @@ impl Front {
     /// A message that another node published. `from` is another core of this server or, on the core that owns the
     /// links, a core of another server.
     pub fn routed(&mut self, now: Now, from: Place, message: Routed) {
-        let Routed { account, subject, reply, headers, payload, plain, queues } = message;
-        let message = Message { subject, reply, headers, payload };
+        let Routed { account, subject, inbox, reply, headers, payload, plain, queues } = message;
+        let message = Message { subject, inbox, reply, headers, payload };
         self.counts.routed.in_msgs += 1;
         self.counts.routed.in_bytes += message.len() as u64;
         let scope = if from.server == self.options.place.server {
@@ -306,6 +311,12 @@ impl Front {
             let spread = exchange.interest.unsubscribe(&key);
             self.tell(account, &key, false, spread);
         }
+    }
+
+    /// Open connections of this core, in all and by account: what the other cores count with. O(accounts).
+    pub fn census(&self) -> (u32, Vec<(AccountId, u32)>) {
+        let by_account = self.exchanges.iter().enumerate().map(|(at, exchange)| (AccountId(at as u32), exchange.connections));
+        (self.open, by_account.filter(|(_, count)| *count > 0).collect())
     }
 
     /// Connections of the other cores, so that limits hold for the whole server. Told now and then by the hub; until

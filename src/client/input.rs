@@ -47,7 +47,7 @@ impl Front {
     fn on_op(&mut self, now: Now, slot: u32, op: Op) {
         match op {
             Op::Pub { subject, reply, headers, payload } => {
-                self.on_publish(now, slot, Message { subject, reply, headers, payload });
+                self.on_publish(now, slot, Message { subject, inbox: None, reply, headers, payload });
             }
             Op::Sub { subject, queue, sid } => self.on_sub(slot, &subject, queue.as_deref(), &sid),
             Op::Unsub { sid, max } => self.on_unsub(slot, &sid, max),
@@ -122,7 +122,13 @@ impl Front {
         let Some(conn) = self.conn(slot) else { return };
         let Some(sub) = conn.subs.get(place) else { return };
         let headers = [b"NATS/1.0 503\r\nNats-Subject: ", &subject[..], b"\r\n\r\n"].concat();
-        let message = Message { subject: reply, reply: None, headers: Some(headers.into()), payload: Bytes::new() };
+        let message = Message {
+            subject: reply,
+            inbox: None,
+            reply: None,
+            headers: Some(headers.into()),
+            payload: Bytes::new(),
+        };
         conn.out.message(&sub.sid, &message, true);
         self.mark(slot);
     }

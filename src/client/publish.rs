@@ -25,14 +25,14 @@ impl Front {
         message: Message,
     ) -> bool {
         let Some(exchange) = self.exchanges.get_mut(account.0 as usize) else { return false };
-        exchange.list.matches(&message.subject, &mut self.matches);
+        exchange.list.matches(message.address(), &mut self.matches);
         if self.matches.is_empty() {
             return false;
         }
         let conns = &self.conns;
         let takes = |slot: u32, place: u32| {
             let conn = conns.get(slot as usize).and_then(Option::as_ref);
-            conn.is_some_and(|conn| conn.takes(place, from == Some(slot), &message.subject))
+            conn.is_some_and(|conn| conn.takes(place, from == Some(slot), message.address()))
         };
         self.plan.fill(scope, &self.matches, &exchange.interest, &mut self.lot, &takes);
         let mut plan = std::mem::take(&mut self.plan);
@@ -50,13 +50,13 @@ impl Front {
         for service in &plan.services {
             heard = true;
             let client = from.and_then(|slot| self.conn(slot)).map(|conn| Arc::clone(&conn.facts));
-            let Message { subject, reply, headers, payload } = message.clone();
+            let Message { subject, reply, headers, payload, .. } = message.clone();
             let service = *service;
             self.outputs.push_back(FrontOutput::Service { service, account, subject, reply, headers, payload, client });
         }
         for group in &plan.streams {
             heard = true;
-            let Message { subject, reply, headers, payload } = message.clone();
+            let Message { subject, reply, headers, payload, .. } = message.clone();
             let group = *group;
             self.outputs.push_back(FrontOutput::Ingest { group, account, subject, reply, headers, payload });
         }
@@ -128,6 +128,6 @@ impl Front {
 }
 
 fn routed(account: AccountId, message: &Message, plain: bool, queues: Vec<bytes::Bytes>) -> Routed {
-    let Message { subject, reply, headers, payload } = message.clone();
-    Routed { account, subject, reply, headers, payload, plain, queues }
+    let Message { subject, inbox, reply, headers, payload } = message.clone();
+    Routed { account, subject, inbox, reply, headers, payload, plain, queues }
 }

@@ -119,7 +119,8 @@ fn encode_fields(msg: &NodeMsg, to: &mut Writer<'_>) -> u8 {
             kind::INTEREST
         }
         NodeMsg::Message(routed) => {
-            to.account(routed.account).text(&routed.subject).option(&routed.reply).option(&routed.headers);
+            to.account(routed.account).text(&routed.subject).option(&routed.inbox);
+            to.option(&routed.reply).option(&routed.headers);
             to.flag(routed.plain).texts(&routed.queues).text(&routed.payload);
             kind::MESSAGE
         }
@@ -191,7 +192,8 @@ fn encode_fields(msg: &NodeMsg, to: &mut Writer<'_>) -> u8 {
 }
 
 fn encode_reply(reply: &Reply, to: &mut Writer<'_>) {
-    to.place(reply.to).account(reply.account).text(&reply.subject).option(&reply.reply).option(&reply.headers);
+    to.place(reply.to).account(reply.account).text(&reply.subject).option(&reply.shown);
+    to.option(&reply.reply).option(&reply.headers);
     to.flag(reply.bounce.is_some());
     if let Some((group, token)) = reply.bounce {
         to.u64(group.0).u64(token);
@@ -302,16 +304,17 @@ fn decode_fields(kind: u8, from: &mut Reader<'_>) -> Result<Option<NodeMsg>, Cod
 }
 
 fn decode_routed(from: &mut Reader<'_>) -> Result<Routed, CodecError> {
-    let (account, subject, reply, headers) = (from.account()?, from.text()?, from.option()?, from.option()?);
+    let (account, subject, inbox) = (from.account()?, from.text()?, from.option()?);
+    let (reply, headers) = (from.option()?, from.option()?);
     let (plain, queues) = (from.flag()?, from.texts()?);
-    Ok(Routed { account, subject, reply, headers, payload: from.text()?, plain, queues })
+    Ok(Routed { account, subject, inbox, reply, headers, payload: from.text()?, plain, queues })
 }
 
 fn decode_reply(from: &mut Reader<'_>) -> Result<Reply, CodecError> {
-    let (to, account, subject) = (from.place()?, from.account()?, from.text()?);
+    let (to, account, subject, shown) = (from.place()?, from.account()?, from.text()?, from.option()?);
     let (reply, headers) = (from.option()?, from.option()?);
     let bounce = if from.flag()? { Some((from.group()?, from.u64()?)) } else { None };
-    Ok(Reply { to, account, subject, reply, headers, payload: from.text()?, bounce })
+    Ok(Reply { to, account, subject, shown, reply, headers, payload: from.text()?, bounce })
 }
 
 fn decode_asset(from: &mut Reader<'_>) -> Result<Asset, CodecError> {

@@ -38,6 +38,8 @@ pub enum MetaEntry {
     PutServer { server: u64, facts: ServerFacts },
     /// A server is evicted; its replicas are placed anew by the entries that follow.
     DropServer { server: u64 },
+    /// An evicted server may enter again.
+    Readmit { server: u64 },
     PutStream {
         account: String,
         config: Box<StreamConfig>,
@@ -127,6 +129,9 @@ pub struct Table {
     pub applied: u64,
     pub cluster_id: Option<String>,
     pub servers: BTreeMap<u64, ServerFacts>,
+    /// Names of evicted servers by id: they stay out, linked or not, until an operator lets them in again.
+    #[serde(default)]
+    pub evicted: BTreeMap<u64, String>,
     /// By account, then by name.
     streams: BTreeMap<String, BTreeMap<String, StreamSlot>>,
 }
@@ -183,12 +188,20 @@ impl Table {
                 Some(TableChange::Formed { cluster_id })
             }
             MetaEntry::PutServer { server, facts } => {
+                if self.evicted.contains_key(&server) {
+                    return None;
+                }
                 self.servers.insert(server, facts);
                 Some(TableChange::Server { server: ServerId(server) })
             }
             MetaEntry::DropServer { server } => {
-                self.servers.remove(&server)?;
+                let facts = self.servers.remove(&server)?;
+                self.evicted.insert(server, facts.name);
                 Some(TableChange::ServerGone { server: ServerId(server) })
+            }
+            MetaEntry::Readmit { server } => {
+                self.evicted.remove(&server);
+                None
             }
             MetaEntry::PutStream { account, config, created_ns, peers, asked } => {
                 Some(self.put_stream(index, account, *config, created_ns, peers, asked))
@@ -284,5 +297,48 @@ impl ConsumerSlot {
 
     pub fn has_peer(&self, server: ServerId) -> bool {
         self.peers.contains(&server.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(name: &str) -> MetaEntry {
+        let facts = ServerFacts {
+            name: name.into(),
+            cluster: "C".into(),
+            domain: String::new(),
+            tags: vec![],
+            file_bytes_max: 0,
+            memory_bytes_max: 0,
+        };
+        MetaEntry::PutServer { server: ServerId::of(name).0, facts }
+    }
+
+    #[test]
+    fn an_evicted_server_stays_out_until_it_is_let_in_again() {
+        let mut table = Table::default();
+        let server = ServerId::of("n1").0;
+        table.apply(1, put("n1"));
+        assert_eq!(
+            table.apply(2, MetaEntry::DropServer { server }),
+            Some(TableChange::ServerGone { server: ServerId(server) })
+        );
+        assert_eq!(table.apply(3, put("n1")), None);
+        assert!(table.servers.is_empty());
+        let copy = Table::restore(&table.checkpoint()).unwrap();
+        assert_eq!(copy, table);
+        table.apply(4, MetaEntry::Readmit { server });
+        assert!(table.apply(5, put("n1")).is_some());
+    }
+
+    #[test]
+    fn entries_read_back_as_they_were_written() {
+        for entry in [put("n1"), MetaEntry::Form { cluster_id: "x".into() }, MetaEntry::Readmit { server: 7 }] {
+            assert_eq!(Table::decode(&Table::encode(&entry)).unwrap(), entry);
+        }
+        assert!(Table::decode(b"{\"op\":\"unheard_of\"}").is_err());
+        assert!(Table::decode(b"").is_err());
     }
 }

@@ -51,7 +51,10 @@ pub enum NodeMsg {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routed {
     pub account: AccountId,
+    /// What subscribers are shown.
     pub subject: Bytes,
+    /// By which they are found, where that is another one (deliveries to a pull's inbox).
+    pub inbox: Option<Bytes>,
     pub reply: Option<Bytes>,
     pub headers: Option<Bytes>,
     pub payload: Bytes,

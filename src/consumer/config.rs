@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use json::{is_default, null_is_default};
+use json::is_default;
+pub(super) use json::null_is_default;
 
 /// Time without an ack after which a message is delivered again, unless configured (peer: 30 s).
 pub const ACK_WAIT_DEFAULT_NS: i64 = 30_000_000_000;

@@ -292,6 +292,7 @@ fn reply(identity: &Identity, inbox: Inbox) -> Reply {
         reply: None,
         headers: None,
         payload: Bytes::new(),
+        shown: None,
         bounce: None,
     }
 }

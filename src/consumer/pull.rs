@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::ids::Place;
 
-use super::config::{ConsumerConfig, go_duration};
+use super::config::{ConsumerConfig, go_duration, null_is_default};
 use super::status::{Left, Status};
 
 /// One request as it came in.
@@ -29,18 +29,28 @@ pub struct PullRequest {
     pub heartbeat_us: u64,
 }
 
-/// The JSON form. Fields of later API levels than ours are ignored, as the peer does here.
+/// The JSON form. Fields of later API levels than ours are ignored, as the peer does here; `null` is absent, for some
+/// clients write every field.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Body {
+    #[serde(deserialize_with = "null_is_default")]
     batch: i64,
+    #[serde(deserialize_with = "null_is_default")]
     expires: i64,
+    #[serde(deserialize_with = "null_is_default")]
     no_wait: bool,
+    #[serde(deserialize_with = "null_is_default")]
     max_bytes: i64,
+    #[serde(deserialize_with = "null_is_default")]
     idle_heartbeat: i64,
+    #[serde(deserialize_with = "null_is_default")]
     min_pending: i64,
+    #[serde(deserialize_with = "null_is_default")]
     min_ack_pending: i64,
+    #[serde(deserialize_with = "null_is_default")]
     id: String,
+    #[serde(deserialize_with = "null_is_default")]
     priority: i64,
 }
 
@@ -268,5 +278,17 @@ impl PullQueue {
     /// The waiting inboxes, for asking whether anybody still listens there.
     pub fn inboxes(&self) -> impl Iterator<Item = &Inbox> {
         self.queue.iter().map(|pull| &pull.inbox)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_null_is_absent() {
+        let body = br#"{"batch":5,"expires":null,"no_wait":null,"max_bytes":null,"idle_heartbeat":null,"id":null}"#;
+        let request = PullRequest::parse(body).unwrap();
+        assert_eq!((request.batch, request.expires_us, request.no_wait, request.max_bytes), (5, None, false, 0));
     }
 }

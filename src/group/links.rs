@@ -96,7 +96,11 @@ impl Replica {
             node.wake(now.us, now.us);
             self.active_us = now.us;
         } else if node.leader() == Some(node_id(peer)) {
-            node.wake(now.us, heard_us);
+            // A link that broke is a sign that silence is not: only the random part of the timeout is waited for. If the
+            // leader lives after all, those who hear it refuse the pre-votes.
+            let broken = core.peers.get(&peer).is_some_and(|known| !known.up);
+            let least_us = if broken { core.timing(self.rtt_us).election_us } else { 0 };
+            node.wake(now.us, heard_us.min(now.us.saturating_sub(least_us)));
             self.doubted = true;
         }
         core.dirty.insert(self.id);

@@ -135,7 +135,6 @@ impl JetStream {
             created,
             asked_config: None,
             checkpointing: false,
-            wakeup_us: None,
             consumers: Vec::new(),
         }
     }
@@ -211,6 +210,8 @@ impl JetStream {
         };
         self.busy_streams.remove(&group);
         self.busy_consumers.remove(&group);
+        self.stream_timers.set(group, None);
+        self.consumer_timers.set(group, None);
         if let Some(term) = leading {
             self.out.push_back(JsOutput::Unlead { group, term });
         }
@@ -293,7 +294,7 @@ impl JetStream {
         let old_term = std::mem::replace(&mut hosted.term, term);
         hosted.asked_config = None;
         hosted.stream.lead(now, leading);
-        hosted.refresh_wakeup(now);
+        self.stream_timers.set(group, hosted.stream.next_wakeup(now));
         if leading {
             let lead = hosted.lead(group, self.me.server);
             self.out.push_back(JsOutput::Lead(lead));
@@ -365,7 +366,7 @@ impl JetStream {
             }
         }
         if let Some(hosted) = self.streams.get_mut(&group) {
-            hosted.refresh_wakeup(now);
+            self.stream_timers.set(group, hosted.stream.next_wakeup(now));
         }
     }
 
@@ -428,7 +429,6 @@ fn new_consumer(
         term: 0,
         restored: false,
         created,
-        wakeup_us: None,
         checkpointing: false,
         parcels: VecDeque::new(),
     }

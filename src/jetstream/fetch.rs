@@ -142,6 +142,7 @@ impl JetStream {
         // Gone again between the read and now: a purge or a limit; the consumer sees it by itself.
         let Some(at) = hosted.stream.locate(seq) else { return };
         let Ok(stored) = crate::stream::message(body, at.slot) else { return };
+        reply.shown = Some(stored.subject);
         if headers_only {
             let size = stored.payload.len().to_string();
             let block = stored.headers.unwrap_or(Bytes::from_static(b"NATS/1.0\r\n\r\n"));
@@ -177,7 +178,7 @@ impl JetStream {
 
     pub(super) fn answer(&mut self, answer: &Answer, headers: Option<Bytes>, payload: Bytes) {
         let Answer { to, account, subject } = answer.clone();
-        let reply = Reply { to, account, subject, reply: None, headers, payload, bounce: None };
+        let reply = Reply { to, account, subject, reply: None, headers, payload, shown: None, bounce: None };
         self.out.push_back(JsOutput::Reply(reply));
     }
 }

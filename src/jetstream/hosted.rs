@@ -9,7 +9,7 @@ use crate::api::call::Call;
 use crate::cluster::table::StreamKey;
 use crate::cluster::wire::{Asset, Lead};
 use crate::consumer::Consumer;
-use crate::ids::{GroupId, Now, ServerId};
+use crate::ids::{GroupId, ServerId};
 use crate::stream::{Stream, StreamConfig};
 
 /// A replica of a stream on this core.
@@ -26,8 +26,6 @@ pub struct HostedStream {
     pub asked_config: Option<StreamConfig>,
     /// A checkpoint is on its way to the disk.
     pub checkpointing: bool,
-    /// When the stream wants to be woken, microseconds.
-    pub wakeup_us: Option<u64>,
     pub consumers: Vec<GroupId>,
 }
 
@@ -41,7 +39,6 @@ pub struct HostedConsumer {
     pub term: u64,
     pub restored: bool,
     pub created: bool,
-    pub wakeup_us: Option<u64>,
     pub checkpointing: bool,
     /// Deliveries and answers in the order in which they must leave; the first may wait for its message to be read.
     pub parcels: VecDeque<Parcel>,
@@ -54,10 +51,6 @@ impl HostedStream {
         let name = Bytes::copy_from_slice(self.key.1.as_bytes());
         let asset = Asset::Stream { account: self.stream.account(), name, subjects };
         Lead { group, server, term: self.term, asset }
-    }
-
-    pub fn refresh_wakeup(&mut self, now: Now) {
-        self.wakeup_us = self.stream.next_wakeup(now);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::JetStream;
 use crate::cluster::view::View;
+use crate::event::Level;
 use crate::ids::{Now, ServerId};
 
 impl JetStream {
@@ -15,6 +16,13 @@ impl JetStream {
             self.drain_forming(now);
         }
         self.upkeep_soon(now);
+        if let Some(name) = self.table.evicted.get(&peer.0).filter(|_| self.leads_meta()) {
+            let text = format!(
+                "Server {name} was removed from the JetStream cluster and stays out; to let it in again: \
+                 nats req '$JS.API.SERVER.READMIT' '{{\"peer\":\"{name}\"}}' as a system user"
+            );
+            self.log(Level::Warn, text);
+        }
     }
 
     pub fn peer_gone(&mut self, now: Now, _view: &View, peer: ServerId) {

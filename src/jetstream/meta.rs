@@ -243,7 +243,8 @@ impl JetStream {
         let seen = view.peers.iter().filter(|(_, peer)| peer.jetstream).map(|(id, peer)| (id.0, &peer.facts));
         let changed: Vec<MetaEntry> = seen
             .chain([(self.me.server.0, &meta.facts)])
-            .filter(|(server, facts)| self.table.servers.get(server) != Some(*facts) && !pending.contains(server))
+            .filter(|(server, _)| !self.table.evicted.contains_key(server) && !pending.contains(server))
+            .filter(|(server, facts)| self.table.servers.get(server) != Some(*facts))
             .map(|(server, facts)| MetaEntry::PutServer { server, facts: facts.clone() })
             .collect();
         for entry in &changed {

@@ -30,6 +30,7 @@ use crate::cluster::view::View;
 use crate::cluster::wire::{Lead, NodeMsg, Request};
 use crate::config::Config;
 use crate::event::Level;
+use crate::group::timers::Timers;
 use crate::group::{GroupRole, GroupStatus, Groups, GroupsOptions};
 use crate::ids::{AccountId, CoreId, GroupId, Now, Place};
 use crate::reply::Reply;
@@ -116,6 +117,9 @@ pub struct JetStream {
     /// Streams and consumers that have something to do at the end of the turn.
     busy_streams: BTreeSet<GroupId>,
     busy_consumers: BTreeSet<GroupId>,
+    /// When streams and consumers want to be woken.
+    stream_timers: Timers,
+    consumer_timers: Timers,
     fetches: Fetches,
     gathers: Gathers,
     /// API requests: in all, with an error; for the pages.
@@ -151,6 +155,8 @@ impl JetStream {
             consumers: BTreeMap::new(),
             busy_streams: BTreeSet::new(),
             busy_consumers: BTreeSet::new(),
+            stream_timers: Timers::default(),
+            consumer_timers: Timers::default(),
             fetches: Fetches::default(),
             gathers: Gathers::default(),
             api_total: 0,
@@ -219,11 +225,10 @@ impl JetStream {
 
     /// Microseconds of [`Now::us`]; ask again after each turn.
     pub fn next_wakeup(&self, now: Now) -> Option<u64> {
-        let streams = self.streams.values().filter_map(|hosted| hosted.wakeup_us);
-        let consumers = self.consumers.values().filter_map(|hosted| hosted.wakeup_us);
+        let machines = self.stream_timers.next().into_iter().chain(self.consumer_timers.next());
         let meta = self.meta.as_ref().and_then(|meta| meta.next_wakeup(now));
         let unled = (!self.unled.is_empty()).then_some(now.us + UNLED_LOOK_US);
-        streams.chain(consumers).chain(unled).chain(self.groups.next_wakeup()).chain(self.gathers.next_wakeup()).chain(meta).min()
+        machines.chain(unled).chain(self.groups.next_wakeup()).chain(self.gathers.next_wakeup()).chain(meta).min()
     }
 
     pub fn poll_output(&mut self) -> Option<JsOutput> {

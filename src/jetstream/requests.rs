@@ -277,18 +277,20 @@ impl JetStream {
         }
         self.pump_parcels(now, group);
         if let Some(hosted) = self.consumers.get_mut(&group) {
-            hosted.wakeup_us = hosted.consumer.next_wakeup();
+            self.consumer_timers.set(group, hosted.consumer.next_wakeup());
         }
     }
 
     pub(super) fn wake_streams(&mut self, now: Now) {
-        let due = self.streams.iter().filter(|(_, hosted)| hosted.wakeup_us.is_some_and(|at| at <= now.us));
-        self.busy_streams.extend(due.map(|(group, _)| *group));
+        while let Some(group) = self.stream_timers.pop(now.us) {
+            self.busy_streams.insert(group);
+        }
     }
 
     pub(super) fn wake_consumers(&mut self, now: Now) {
-        let due = self.consumers.iter().filter(|(_, hosted)| hosted.wakeup_us.is_some_and(|at| at <= now.us));
-        self.busy_consumers.extend(due.map(|(group, _)| *group));
+        while let Some(group) = self.consumer_timers.pop(now.us) {
+            self.busy_consumers.insert(group);
+        }
     }
 }
 
@@ -306,6 +308,7 @@ fn parcel_of(group: GroupId, stream: GroupId, account: crate::ids::AccountId, de
         to,
         account,
         subject: inbox,
+        shown: None,
         reply: Some(ack_subject),
         headers: None,
         payload: Bytes::new(),

@@ -294,7 +294,7 @@ impl Stream {
 
     pub(super) fn reply(&mut self, to: Place, subject: Bytes, payload: Bytes) {
         let account = self.account;
-        let reply = Reply { to, account, subject, reply: None, headers: None, payload, bounce: None };
+        let reply = Reply { to, account, subject, reply: None, headers: None, payload, shown: None, bounce: None };
         self.outputs.push_back(StreamOutput::Reply(reply));
     }
 
@@ -305,6 +305,6 @@ impl Stream {
 
     pub(super) fn reply_to(&self, answer: &Answer, payload: Bytes) -> Reply {
         let (to, account, subject) = (answer.to, answer.account, answer.subject.clone());
-        Reply { to, account, subject, reply: None, headers: None, payload, bounce: None }
+        Reply { to, account, subject, reply: None, headers: None, payload, shown: None, bounce: None }
     }
 }

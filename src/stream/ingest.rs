@@ -63,7 +63,7 @@ impl Stream {
             }
         };
         let (to, subject) = waiter?;
-        Some(Reply { to, account: self.account, subject, reply: None, headers: None, payload, bounce: None })
+        Some(Reply { to, account: self.account, subject, reply: None, headers: None, payload, shown: None, bounce: None })
     }
 
     fn accept(

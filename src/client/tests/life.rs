@@ -180,6 +180,7 @@ fn a_reply_that_nobody_hears_bounces_when_it_asks_to() {
         to: crate::ids::Place { server: crate::ids::ServerId(1), core: 0 },
         account: Accounts::GLOBAL,
         subject: Bytes::from_static(subject.as_bytes()),
+        shown: None,
         reply: Some(Bytes::from_static(b"$JS.ACK.s.c.1")),
         headers: Some(Bytes::from_static(b"NATS/1.0 100\r\n\r\n")),
         payload: Bytes::from_static(b"x"),

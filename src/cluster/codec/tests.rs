@@ -129,6 +129,7 @@ impl Maker {
             kind::MESSAGE => NodeMsg::Message(Routed {
                 account: self.account(),
                 subject: self.text(),
+                inbox: self.option(),
                 reply: self.option(),
                 headers: self.option(),
                 payload: self.text(),
@@ -139,6 +140,7 @@ impl Maker {
                 to: self.place(),
                 account: self.account(),
                 subject: self.text(),
+                shown: self.option(),
                 reply: self.option(),
                 headers: self.option(),
                 payload: self.text(),
