@@ -8,14 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use net::peer::lane::Lane;
 use net::peer::hello::Hello;
+use net::peer::lane::Lane;
 
 use crate::cluster::table::{MetaEntry, Table};
 use crate::cluster::wire::{Lead, NodeMsg};
 use crate::config::Config;
-use crate::jetstream::Forgets;
 use crate::ids::{AccountId, ConnId, CoreId, GroupId, Place, ServerId};
+use crate::jetstream::Forgets;
 use crate::system::PagePart;
 use crate::system::page::Page;
 
@@ -67,33 +67,69 @@ pub enum Admin {
 #[derive(Debug)]
 pub enum Effect {
     /// Write to a client; the slices leave in order, as one write if the shell can.
-    ClientWrite { conn: ConnId, data: Vec<Bytes> },
+    ClientWrite {
+        conn: ConnId,
+        data: Vec<Bytes>,
+    },
     /// Close once what was queued has left.
-    ClientClose { conn: ConnId },
+    ClientClose {
+        conn: ConnId,
+    },
     /// Stop or resume reading from a client (back-pressure).
-    ReadPause { conn: ConnId, paused: bool },
-    HttpReply { conn: ConnId, status: u16, content_type: &'static str, body: Bytes },
+    ReadPause {
+        conn: ConnId,
+        paused: bool,
+    },
+    HttpReply {
+        conn: ConnId,
+        status: u16,
+        content_type: &'static str,
+        body: Bytes,
+    },
     /// Keep a link to this route (host:port) standing: dial until it stands, redial when it breaks.
-    Dial { route: String },
+    Dial {
+        route: String,
+    },
     /// Dial a route that was learnt from a peer: until it stands, and not again once its server is gone for long.
-    DialOnce { route: String },
+    DialOnce {
+        route: String,
+    },
     /// Stop dialling a route.
-    Undial { route: String },
+    Undial {
+        route: String,
+    },
     /// Send frames to a peer on a lane. A lane that is full drops the link, never the frames in between.
-    PeerSend { peer: ServerId, lane: Lane, frame: Bytes },
+    PeerSend {
+        peer: ServerId,
+        lane: Lane,
+        frame: Bytes,
+    },
     /// Break the link.
-    PeerClose { peer: ServerId, why: String },
+    PeerClose {
+        peer: ServerId,
+        why: String,
+    },
     Disk(storage::DiskOp),
-    Mail { to: CoreId, mail: Mail },
-    Log { level: Level, text: String },
+    Mail {
+        to: CoreId,
+        mail: Mail,
+    },
+    Log {
+        level: Level,
+        text: String,
+    },
     /// This core has recovered its log and serves; the shell may accept clients for it.
     Ready,
     /// The cluster that this store belongs to is known now; it belongs into the store's identity.
-    ClusterFormed { cluster_id: String },
+    ClusterFormed {
+        cluster_id: String,
+    },
     /// The answer to [`Admin::Stop`]: everything that had to leave has been queued.
     Stopped,
     /// This core cannot go on; the process must stop with this reason.
-    Fatal { text: String },
+    Fatal {
+        text: String,
+    },
 }
 
 /// Severity of a line in the log.
@@ -115,23 +151,49 @@ impl From<crate::client::Level> for Level {
 #[derive(Debug)]
 pub enum Mail {
     /// A node message from a core of this server, or from a peer whose link another core owns.
-    Node { from: Place, msg: NodeMsg },
+    Node {
+        from: Place,
+        msg: NodeMsg,
+    },
     /// Please send this to a core of a peer: the receiver owns the link.
-    ToPeer { to: Place, msg: NodeMsg },
+    ToPeer {
+        to: Place,
+        msg: NodeMsg,
+    },
     /// A peer's link came or went (told by the core that owns it).
-    PeerUp { peer: ServerId, hello: Box<Hello> },
-    PeerGone { peer: ServerId },
-    PeerRtt { peer: ServerId, rtt_us: u64 },
+    PeerUp {
+        peer: ServerId,
+        hello: Box<Hello>,
+    },
+    PeerGone {
+        peer: ServerId,
+    },
+    PeerRtt {
+        peer: ServerId,
+        rtt_us: u64,
+    },
     /// Open connections of the sender, in all and by account: limits hold for the whole server.
-    Census { connections: u32, by_account: Vec<(AccountId, u32)> },
+    Census {
+        connections: u32,
+        by_account: Vec<(AccountId, u32)>,
+    },
     /// The meta group committed entries: every core applies them to its copy of the table.
     Table(Vec<(u64, MetaEntry)>),
     /// The table as a whole: at start, and when this server had fallen far behind.
     TableRestored(Arc<Table>, Forgets),
     /// A leader was announced, or gave up.
     Lead(Lead),
-    Unlead { group: GroupId, term: u64 },
+    Unlead {
+        group: GroupId,
+        term: u64,
+    },
     /// Core 0 assembles a page and asks for this core's part.
-    PageAsk { id: u64, page: Page },
-    PagePart { id: u64, part: PagePart },
+    PageAsk {
+        id: u64,
+        page: Page,
+    },
+    PagePart {
+        id: u64,
+        part: PagePart,
+    },
 }

@@ -97,7 +97,9 @@ mod tests {
 
     #[test]
     fn ids_are_the_ones_that_the_peer_prints() {
-        for (name, id) in [("emea_1", "h6AdT1CV"), ("us_1", "ydtgUGB6"), ("emea_4", "wldoW7tT"), ("rg1-az1", "6s4h5MOv")] {
+        for (name, id) in
+            [("emea_1", "h6AdT1CV"), ("us_1", "ydtgUGB6"), ("emea_4", "wldoW7tT"), ("rg1-az1", "6s4h5MOv")]
+        {
             assert_eq!(ServerId::of(name).to_string(), id);
         }
     }

@@ -404,8 +404,12 @@ impl Shard {
         if self.me.core != LINK_CORE {
             return;
         }
-        let routes: Vec<String> =
-            self.config.cluster.iter().flat_map(|cluster| cluster.routes.iter().map(|route| route.to_string())).collect();
+        let routes: Vec<String> = self
+            .config
+            .cluster
+            .iter()
+            .flat_map(|cluster| cluster.routes.iter().map(|route| route.to_string()))
+            .collect();
         for route in routes {
             self.dial(route);
         }
@@ -456,7 +460,10 @@ impl Shard {
             if server == self.me.server {
                 self.send_all_peers(&NodeMsg::Lead(lead));
             } else {
-                self.mail_all(|| Mail::Node { from: Place { server, core: LINK_CORE }, msg: NodeMsg::Lead(lead.clone()) });
+                self.mail_all(|| Mail::Node {
+                    from: Place { server, core: LINK_CORE },
+                    msg: NodeMsg::Lead(lead.clone()),
+                });
             }
         }
     }
@@ -510,7 +517,14 @@ impl Shard {
     }
 
     /// Finds out which group answers an API request, and sends it there.
-    fn on_api(&mut self, account: AccountId, subject: Bytes, reply: Option<Bytes>, headers: Option<Bytes>, payload: Bytes) {
+    fn on_api(
+        &mut self,
+        account: AccountId,
+        subject: Bytes,
+        reply: Option<Bytes>,
+        headers: Option<Bytes>,
+        payload: Bytes,
+    ) {
         let entry = api::enter::enter(
             &self.config,
             &self.accounts,
@@ -522,15 +536,23 @@ impl Shard {
         match entry {
             api::enter::Entry::To { group, kind, server } => {
                 let origin = self.me;
-                let request =
-                    Request { group, hops: 0, origin, account, kind, subject, reply, headers, payload };
+                let request = Request { group, hops: 0, origin, account, kind, subject, reply, headers, payload };
                 let to = self.view.place_of(group, server);
                 self.send(to, NodeMsg::Request(request));
             }
             api::enter::Entry::Answer(answer) => {
                 if let Some(subject) = reply {
                     let (to, headers, payload) = (self.me, answer.headers, answer.payload);
-                    self.on_reply(Reply { to, account, subject, reply: None, headers, payload, shown: None, bounce: None });
+                    self.on_reply(Reply {
+                        to,
+                        account,
+                        subject,
+                        reply: None,
+                        headers,
+                        payload,
+                        shown: None,
+                        bounce: None,
+                    });
                 }
             }
             api::enter::Entry::Silent => {}

@@ -315,7 +315,8 @@ impl Front {
 
     /// Open connections of this core, in all and by account: what the other cores count with. O(accounts).
     pub fn census(&self) -> (u32, Vec<(AccountId, u32)>) {
-        let by_account = self.exchanges.iter().enumerate().map(|(at, exchange)| (AccountId(at as u32), exchange.connections));
+        let by_account =
+            self.exchanges.iter().enumerate().map(|(at, exchange)| (AccountId(at as u32), exchange.connections));
         (self.open, by_account.filter(|(_, count)| *count > 0).collect())
     }
 

@@ -122,13 +122,8 @@ impl Front {
         let Some(conn) = self.conn(slot) else { return };
         let Some(sub) = conn.subs.get(place) else { return };
         let headers = [b"NATS/1.0 503\r\nNats-Subject: ", &subject[..], b"\r\n\r\n"].concat();
-        let message = Message {
-            subject: reply,
-            inbox: None,
-            reply: None,
-            headers: Some(headers.into()),
-            payload: Bytes::new(),
-        };
+        let message =
+            Message { subject: reply, inbox: None, reply: None, headers: Some(headers.into()), payload: Bytes::new() };
         conn.out.message(&sub.sid, &message, true);
         self.mark(slot);
     }

@@ -33,9 +33,15 @@ pub enum FormStep {
 /// What the shard must do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FormOutput {
-    Send { to: ServerId, step: FormStep },
+    Send {
+        to: ServerId,
+        step: FormStep,
+    },
     /// Open the meta group with these first voters.
-    Begin { cluster_id: String, voters: Vec<ServerId> },
+    Begin {
+        cluster_id: String,
+        voters: Vec<ServerId>,
+    },
 }
 
 pub struct Forming {
@@ -199,7 +205,8 @@ mod tests {
 
     impl Town {
         fn new(n: u64, configured: usize) -> Town {
-            let servers = (1..=n).map(|i| (ServerId(i), Forming::new(ServerId(i), configured, format!("id{i}")))).collect();
+            let servers =
+                (1..=n).map(|i| (ServerId(i), Forming::new(ServerId(i), configured, format!("id{i}")))).collect();
             Town { servers, begun: BTreeMap::new(), now_us: 0 }
         }
 

@@ -33,13 +33,22 @@ impl Asked {
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum MetaEntry {
     /// The first entry of a cluster's life: its id.
-    Form { cluster_id: String },
+    Form {
+        cluster_id: String,
+    },
     /// A server joins, or tells new facts about itself.
-    PutServer { server: u64, facts: ServerFacts },
+    PutServer {
+        server: u64,
+        facts: ServerFacts,
+    },
     /// A server is evicted; its replicas are placed anew by the entries that follow.
-    DropServer { server: u64 },
+    DropServer {
+        server: u64,
+    },
     /// An evicted server may enter again.
-    Readmit { server: u64 },
+    Readmit {
+        server: u64,
+    },
     PutStream {
         account: String,
         config: Box<StreamConfig>,
@@ -111,14 +120,34 @@ pub type StreamKey = (String, String);
 /// What one committed entry did, for the backends of every core.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TableChange {
-    Formed { cluster_id: String },
-    Server { server: ServerId },
-    ServerGone { server: ServerId },
+    Formed {
+        cluster_id: String,
+    },
+    Server {
+        server: ServerId,
+    },
+    ServerGone {
+        server: ServerId,
+    },
     /// Created, or changed in configuration or peers.
-    Stream { key: StreamKey },
-    StreamGone { key: StreamKey, slot: Box<StreamSlot>, asked: Option<Asked> },
-    Consumer { key: StreamKey, name: String },
-    ConsumerGone { key: StreamKey, name: String, slot: Box<ConsumerSlot>, asked: Option<Asked> },
+    Stream {
+        key: StreamKey,
+    },
+    StreamGone {
+        key: StreamKey,
+        slot: Box<StreamSlot>,
+        asked: Option<Asked>,
+    },
+    Consumer {
+        key: StreamKey,
+        name: String,
+    },
+    ConsumerGone {
+        key: StreamKey,
+        name: String,
+        slot: Box<ConsumerSlot>,
+        asked: Option<Asked>,
+    },
     /// The whole table was replaced (restart, or this server had fallen far behind).
     Restored,
 }

@@ -154,9 +154,11 @@ impl NodeMsg {
     /// The lane that this message travels on.
     pub fn lane(&self) -> Lane {
         match self {
-            NodeMsg::Heartbeat(_) | NodeMsg::HeartbeatList { .. } | NodeMsg::Gossip { .. } | NodeMsg::Form(_) | NodeMsg::Goodbye { .. } => {
-                Lane::Control
-            }
+            NodeMsg::Heartbeat(_)
+            | NodeMsg::HeartbeatList { .. }
+            | NodeMsg::Gossip { .. }
+            | NodeMsg::Form(_)
+            | NodeMsg::Goodbye { .. } => Lane::Control,
             NodeMsg::Raft { message, .. } => match message.body {
                 raft::Body::Append { .. } => Lane::Data,
                 _ => Lane::Control,

@@ -112,7 +112,8 @@ impl JetStream {
             self.align_stream(now, group);
         } else if slot.has_peer(self.me.server) {
             let Some(account) = self.accounts.id(&key.0) else {
-                let text = format!("stream {:?} belongs to account {:?}, which this server does not have", key.1, key.0);
+                let text =
+                    format!("stream {:?} belongs to account {:?}, which this server does not have", key.1, key.0);
                 return self.log(Level::Warn, text);
             };
             let hosted = self.new_stream(account, key, slot, !live);
@@ -236,13 +237,7 @@ impl JetStream {
         self.answer(&answer, None, payload);
     }
 
-    pub(super) fn on_members(
-        &mut self,
-        now: Now,
-        group: GroupId,
-        voters: &[ServerId],
-        learners: &[ServerId],
-    ) {
+    pub(super) fn on_members(&mut self, now: Now, group: GroupId, voters: &[ServerId], learners: &[ServerId]) {
         let me = self.me.server;
         if voters.contains(&me) || learners.contains(&me) || group == GroupId::META {
             return;
@@ -418,8 +413,7 @@ fn new_consumer(
     slot: &ConsumerSlot,
     created: bool,
 ) -> HostedConsumer {
-    let consumer =
-        Consumer::new(slot.group(), stream, account, &key.1, name, slot.config.clone(), slot.created_ns);
+    let consumer = Consumer::new(slot.group(), stream, account, &key.1, name, slot.config.clone(), slot.created_ns);
     HostedConsumer {
         key: key.clone(),
         name: name.to_owned(),

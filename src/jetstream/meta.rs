@@ -282,4 +282,3 @@ fn entered_server(entry: &MetaEntry) -> Option<u64> {
         _ => None,
     }
 }
-

@@ -27,7 +27,8 @@ impl JetStream {
             GroupOutput::Send { to, msg } => self.out.push_back(JsOutput::Send { to, msg }),
             GroupOutput::SpaceLow => self.log(
                 Level::Warn,
-                "the store is full: publishes are refused until space comes back (limits, deletes, a larger disk)".into(),
+                "the store is full: publishes are refused until space comes back (limits, deletes, a larger disk)"
+                    .into(),
             ),
             GroupOutput::SpaceBack => self.log(Level::Info, "the store has space again".into()),
             GroupOutput::Broken { why } => self.out.push_back(JsOutput::Broken { why }),

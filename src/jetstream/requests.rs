@@ -269,7 +269,10 @@ impl JetStream {
                     self.out.push_back(JsOutput::Publish { account, subject, payload });
                 }
                 ConsumerOutput::Probe { to, inbox, token } => {
-                    self.out.push_back(JsOutput::Send { to, msg: NodeMsg::Probe { account, subject: inbox, group, token } });
+                    self.out.push_back(JsOutput::Send {
+                        to,
+                        msg: NodeMsg::Probe { account, subject: inbox, group, token },
+                    });
                 }
                 ConsumerOutput::Expired => self.ask_to_drop(group),
                 ConsumerOutput::Released { below_index } => self.groups.release(group, below_index),

@@ -63,7 +63,16 @@ impl Stream {
             }
         };
         let (to, subject) = waiter?;
-        Some(Reply { to, account: self.account, subject, reply: None, headers: None, payload, shown: None, bounce: None })
+        Some(Reply {
+            to,
+            account: self.account,
+            subject,
+            reply: None,
+            headers: None,
+            payload,
+            shown: None,
+            bounce: None,
+        })
     }
 
     fn accept(
