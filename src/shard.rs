@@ -564,11 +564,11 @@ impl Shard {
         let names = (std::str::from_utf8(ack.stream), std::str::from_utf8(ack.consumer));
         let (Ok(stream), Ok(consumer)) = names else { return };
         let Some(group) = self.view.leads.consumer(account, stream, consumer).map(|lead| lead.group) else { return };
-        self.to_leader(group, RequestKind::Ack, account, subject, reply, None, payload);
+        self.ask_leader(group, RequestKind::Ack, account, subject, reply, None, payload);
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn to_leader(
+    fn ask_leader(
         &mut self,
         group: GroupId,
         kind: RequestKind,
@@ -617,7 +617,7 @@ impl Shard {
                     self.send(Place { server, core: LINK_CORE }, msg);
                 }
                 FrontOutput::Ingest { group, account, subject, reply, headers, payload } => {
-                    self.to_leader(group, RequestKind::Ingest, account, subject, reply, headers, payload);
+                    self.ask_leader(group, RequestKind::Ingest, account, subject, reply, headers, payload);
                 }
                 FrontOutput::Service { service, account, subject, reply, headers, payload, client } => match service {
                     Service::Api => self.on_api(account, subject, reply, headers, payload),
