@@ -11,10 +11,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_lite::FutureExt;
 use futures_lite::future::yield_now;
 use glommio::timer::Timer;
 
+use super::alarm::Alarm;
 use super::clients::Clients;
 use super::clock::Clock;
 use super::http::Pages;
@@ -23,7 +23,6 @@ use super::links::Links;
 use super::mesh::{Mailbox, Order};
 use super::{CoreReport, Report};
 use crate::event::{Admin, Effect, Event};
-use crate::ids::Now;
 use crate::logging::Logger;
 use crate::shard::Shard;
 
@@ -41,6 +40,7 @@ pub struct Core {
     pub clock: Clock,
     pub shard: Shard,
     pub inbox: Inbox,
+    pub alarm: Alarm,
     pub mailbox: Rc<RefCell<Mailbox>>,
     pub clients: Clients,
     pub links: Links,
@@ -72,6 +72,10 @@ impl Core {
             for event in batch.drain(..) {
                 self.shard.handle(now, event);
             }
+            // However busy the sockets are, what is due is done.
+            if self.shard.next_wakeup().is_some_and(|due| due.us <= now.us) {
+                self.shard.handle(now, Event::Wakeup);
+            }
             if let After::Stopped = self.drain() {
                 self.links.stop();
                 self.clients.stop_accepting();
@@ -95,22 +99,18 @@ impl Core {
     }
 
     /// Sleeps until there is a batch or the shard's time has come.
-    async fn wait(&self, batch: &mut Vec<Event>) {
+    async fn wait(&mut self, batch: &mut Vec<Event>) {
+        if let Some(due) = self.shard.next_wakeup() {
+            match self.clock.now() {
+                now if due.us <= now.us => self.inbox.push(Event::Wakeup),
+                now => self.alarm.set(now.us, due.us),
+            }
+        }
         if !self.inbox.is_empty() {
             // What this turn left for the next must not keep the sockets' tasks from running in between.
             yield_now().await;
         }
-        let gathered = poll_fn(|cx| self.inbox.poll_take(cx, batch));
-        let Some(due) = self.shard.next_wakeup() else { return gathered.await };
-        let Now { us, .. } = self.clock.now();
-        let left = Duration::from_micros(due.us.saturating_sub(us));
-        let timer = async {
-            Timer::new(left).await;
-        };
-        gathered.or(timer).await;
-        if batch.is_empty() {
-            batch.push(Event::Wakeup);
-        }
+        poll_fn(|cx| self.inbox.poll_take(cx, batch)).await;
     }
 
     /// What was queued for sockets still leaves, within a bound: goodbyes are the last thing others hear of us.

@@ -31,7 +31,10 @@ pub struct Life<'a> {
     bells: Vec<Arc<Bell>>,
     /// Files to remove at the end.
     written: Vec<PathBuf>,
+    /// The cluster that formed or was joined in this life.
+    cluster_id: Option<u128>,
     ready: usize,
+    opened: usize,
     drained: usize,
     stopped: usize,
     /// When a lame duck stops, and when a stop must be over.
@@ -42,8 +45,10 @@ pub struct Life<'a> {
 impl<'a> Life<'a> {
     pub fn new(plan: Arc<Plan>, flags: &'a Flags, bells: Vec<Arc<Bell>>) -> Life<'a> {
         let config = plan.config.clone();
-        let (ready, drained, stopped) = (0, 0, 0);
-        Life { plan, config, flags, bells, written: Vec::new(), ready, drained, stopped, stop_at: None, end_at: None }
+        let (ready, opened, drained, stopped) = (0, 0, 0, 0);
+        let (written, stop_at, end_at) = (Vec::new(), None, None);
+        let cluster_id = None;
+        Life { plan, config, flags, bells, written, cluster_id, ready, opened, drained, stopped, stop_at, end_at }
     }
 
     /// Until the server has stopped; its exit code.
@@ -90,11 +95,14 @@ impl<'a> Life<'a> {
         match report {
             Report::Ready => {
                 self.ready += 1;
-                if self.ready == self.bells.len()
-                    && let Err(why) = self.open()
-                {
-                    self.plan.logger.fatal(why);
-                    return Some(1);
+                if self.ready == self.bells.len() {
+                    return self.or_fatal(Life::open);
+                }
+            }
+            Report::Open => {
+                self.opened += 1;
+                if self.opened == self.bells.len() {
+                    return self.or_fatal(Life::announce);
                 }
             }
             Report::ClusterFormed(id) => self.joined(&id),
@@ -109,11 +117,21 @@ impl<'a> Life<'a> {
                 return (self.stopped == self.bells.len()).then_some(0);
             }
             Report::Fatal(why) => {
-                self.plan.logger.fatal(if self.ready < self.bells.len() { why } else { format!("core {core}: {why}") });
+                self.plan.logger.fatal(if self.opened < self.bells.len() {
+                    why
+                } else {
+                    format!("core {core}: {why}")
+                });
                 return Some(1);
             }
         }
         None
+    }
+
+    fn or_fatal(&mut self, step: fn(&mut Self) -> Result<(), String>) -> Option<i32> {
+        let why = step(self).err()?;
+        self.plan.logger.fatal(why);
+        Some(1)
     }
 
     fn on_wish(&mut self, wish: Wish) {
@@ -156,14 +174,19 @@ impl<'a> Life<'a> {
 
     /// Every core has recovered: the store is what it says, and clients may come.
     fn open(&mut self) -> Result<(), String> {
-        let plan = &self.plan;
-        if let Some(store) = plan.store.as_ref().filter(|store| store.fresh) {
-            store.finish_making()?;
+        if let Some(store) = self.plan.store.as_ref().filter(|store| store.fresh) {
+            store.finish_making(self.cluster_id)?;
         }
+        self.order(&Order::Open);
+        Ok(())
+    }
+
+    /// Every core listens: whoever waits for this server may know.
+    fn announce(&mut self) -> Result<(), String> {
+        let plan = &self.plan;
         let log = |text: String| plan.logger.info(text);
         log(format!("Listening for client connections on {}", plan.ports.client));
         self.written = plan.ports.announce(&plan.config, std::process::id())?;
-        self.order(&Order::Open);
         log("Server is ready".into());
         if let Some(cluster) = &plan.cluster {
             log(format!("Cluster name is {cluster}"));
@@ -175,12 +198,14 @@ impl<'a> Life<'a> {
     }
 
     /// The store belongs to a cluster from now on, and servers of another one are refused.
-    fn joined(&self, cluster_id: &str) {
+    fn joined(&mut self, cluster_id: &str) {
         let Some(store) = &self.plan.store else { return };
         let Ok(id) = u128::from_str_radix(cluster_id, 16) else {
             return self.plan.logger.error(format!("the cluster's id {cluster_id:?} is no number"));
         };
-        if store.identity.cluster_id != Some(id) {
+        self.cluster_id = Some(id);
+        let unfinished = store.fresh && self.ready < self.bells.len();
+        if store.identity.cluster_id != Some(id) && !unfinished {
             let identity = storage::Identity { cluster_id: Some(id), ..store.identity.clone() };
             if let Err(why) = Store::write_identity(&store.root, &identity) {
                 self.plan.logger.error(why);

@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code)]
 
+mod alarm;
 pub mod check;
 pub mod clients;
 pub mod clock;
@@ -42,7 +43,10 @@ pub struct CoreReport {
 
 #[derive(Debug)]
 pub enum Report {
+    /// It has recovered its log.
     Ready,
+    /// Clients can connect to it.
+    Open,
     ClusterFormed(String),
     /// Leaving gently: its last client has gone.
     Drained,

@@ -2,20 +2,29 @@
 //! others (pid file, ports file).
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use net::uring::listen::ensure_free;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::config::options::HostPort;
 
+/// How long a port may still belong to a server that was killed, and how often to look.
+const FREE_PATIENCE: Duration = Duration::from_secs(1);
+const FREE_POLL: Duration = Duration::from_millis(10);
+
 /// The addresses as bound: a port that the kernel was asked to pick is known here.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Ports {
     pub client: SocketAddr,
     pub http: Option<SocketAddr>,
     pub cluster: Option<SocketAddr>,
+    /// Bound to the same addresses, never listening: no other process gets one of our ports while we start.
+    _held: Vec<OwnedFd>,
 }
 
 impl Ports {
@@ -24,11 +33,12 @@ impl Ports {
     /// # Errors
     /// The peer's line for a port that is taken.
     pub fn find(config: &Config) -> Result<Ports, String> {
-        Ok(Ports {
-            client: find("port", &config.listen)?,
-            http: config.http.as_ref().map(|http| find("http port", http)).transpose()?,
-            cluster: config.cluster.as_ref().map(|cluster| find("route port", &cluster.listen)).transpose()?,
-        })
+        let mut held = Vec::new();
+        let client = find("port", &config.listen, &mut held)?;
+        let http = config.http.as_ref().map(|http| find("http port", http, &mut held)).transpose()?;
+        let cluster = config.cluster.as_ref();
+        let cluster = cluster.map(|cluster| find("route port", &cluster.listen, &mut held)).transpose()?;
+        Ok(Ports { client, http, cluster, _held: held })
     }
 
     /// `host:port` where clients reach this server from outside: what was configured, else every address of the
@@ -98,24 +108,52 @@ fn ports_path(folder: &Path, pid: u32) -> PathBuf {
 
 /// Resolves, picks a port if asked to, and makes sure that nobody listens there: cores share their port by
 /// SO_REUSEPORT, which a second server of the same user could do too.
-fn find(what: &str, at: &HostPort) -> Result<SocketAddr, String> {
+fn find(what: &str, at: &HostPort, held: &mut Vec<OwnedFd>) -> Result<SocketAddr, String> {
     let host = if at.host.is_empty() { "0.0.0.0" } else { at.host.as_str() };
     let text = format!("{host}:{}", at.port);
     let resolved = (host, at.port).to_socket_addrs().map_err(|e| format!("Error listening on {what}: {text}, {e}"))?;
     let addr = resolved.into_iter().next().ok_or_else(|| format!("Error listening on {what}: {text}, no such host"))?;
-    let addr = if addr.port() == 0 { pick(addr)? } else { addr };
-    ensure_free(addr).map_err(|e| {
-        let why =
-            if e.kind() == std::io::ErrorKind::AddrInUse { "address already in use".into() } else { e.to_string() };
-        format!("Error listening on {what}: {text}, \"listen tcp {addr}: bind: {why}\"")
-    })?;
-    Ok(addr)
+    if addr.port() != 0 {
+        wait_free(addr).map_err(|e| {
+            let taken = e.kind() == std::io::ErrorKind::AddrInUse;
+            let why = if taken { "address already in use".into() } else { e.to_string() };
+            format!("Error listening on {what}: {text}, \"listen tcp {addr}: bind: {why}\"")
+        })?;
+    }
+    match hold(addr) {
+        Ok((socket, addr)) => {
+            held.push(socket);
+            Ok(addr)
+        }
+        // Closed connections of another program may linger on the port; the listeners cope with those.
+        Err(_) if addr.port() != 0 => Ok(addr),
+        Err(error) => Err(format!("Error listening on {what}: {text}, no free port: {error}")),
+    }
 }
 
-fn pick(addr: SocketAddr) -> Result<SocketAddr, String> {
-    std::net::TcpListener::bind(addr)
-        .and_then(|listener| listener.local_addr())
-        .map_err(|e| format!("no free port: {e}"))
+/// The kernel closes what a killed server had in its rings a moment after the process is gone: a port that is taken is
+/// asked for again for a while.
+fn wait_free(addr: SocketAddr) -> std::io::Result<()> {
+    let until = Instant::now() + FREE_PATIENCE;
+    loop {
+        match ensure_free(addr) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(FREE_POLL);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Binds a socket that shares the port with our own listeners and with nobody else; port 0 picks a free one.
+fn hold(addr: SocketAddr) -> std::io::Result<(OwnedFd, SocketAddr)> {
+    let family = if addr.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    socket::setsockopt(&socket, sockopt::ReusePort, &true)?;
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(addr))?;
+    let bound: SockaddrStorage = socket::getsockname(socket.as_raw_fd())?;
+    let port = bound.as_sockaddr_in().map(|v4| v4.port()).or(bound.as_sockaddr_in6().map(|v6| v6.port()));
+    Ok((socket, SocketAddr::new(addr.ip(), port.unwrap_or(addr.port()))))
 }
 
 /// Addresses for others: all of the machine's when bound to all of them.
@@ -142,4 +180,21 @@ fn ip_of(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
     }
     // Link-local addresses mean nothing without their interface.
     address.as_sockaddr_in6().map(|v6| v6.ip()).filter(|ip| !ip.is_unicast_link_local()).map(IpAddr::V6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_was_found_is_ours_alone() {
+        let at = HostPort { host: "127.0.0.1".into(), port: 0 };
+        let mut held = Vec::new();
+        let addr = find("port", &at, &mut held).unwrap();
+        assert_ne!(addr.port(), 0);
+        let same = HostPort { host: "127.0.0.1".into(), port: addr.port() };
+        let refusal = find("port", &same, &mut Vec::new()).unwrap_err();
+        let expected = format!("Error listening on port: {addr}, \"listen tcp {addr}: bind: address already in use\"");
+        assert_eq!(refusal, expected);
+    }
 }

@@ -10,8 +10,9 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use net::uring::listen::Listener;
 use storage::uring::Executor;
 
+use super::alarm::Alarm;
 use super::clients::Clients;
-use super::core::Core;
+use super::core::{Core, Teller};
 use super::http::Pages;
 use super::inbox::{Inbox, Notify};
 use super::life::{Life, Told};
@@ -110,9 +111,12 @@ async fn run_core(plan: &Arc<Plan>, core: CoreId, mailbox: Mailbox, tell: Sender
         links: Links::new(plan.clock, inbox.clone(), logger.clone(), plan::hello(plan), cluster),
         open: Notify::default(),
     };
-    doors.listen(plan, core)?;
+    // As above: nobody listens only at the very end.
+    let teller: Teller = Rc::new(move |report| drop(tell.send(Told::Core(report))));
+    doors.listen(plan, core, teller.clone())?;
     let Doors { clients, pages, links, open, .. } = doors;
     let core = Core {
+        alarm: Alarm::new(inbox.clone()),
         clock: plan.clock,
         shard: Shard::new(plan::shard_options(plan, core), plan.clock.now()),
         inbox,
@@ -122,8 +126,7 @@ async fn run_core(plan: &Arc<Plan>, core: CoreId, mailbox: Mailbox, tell: Sender
         pages,
         disk,
         logger,
-        // As above: nobody listens only at the very end.
-        teller: Rc::new(move |report| drop(tell.send(Told::Core(report)))),
+        teller,
         open,
     };
     core.run().await;
@@ -142,7 +145,7 @@ struct Doors {
 impl Doors {
     /// Opens the listening sockets. Clients of all cores share their port and are let in once every core is ready;
     /// pages and routes are core 0's.
-    fn listen(&self, plan: &Arc<Plan>, core: CoreId) -> Result<(), String> {
+    fn listen(&self, plan: &Arc<Plan>, core: CoreId, teller: Teller) -> Result<(), String> {
         let number = Rc::new(Cell::new(1));
         if core == 0 {
             if let Some(addr) = plan.ports.http {
@@ -158,9 +161,16 @@ impl Doors {
         let (plan, inbox, clients, open) = (plan.clone(), self.inbox.clone(), self.clients.clone(), self.open.clone());
         glommio::spawn_local(async move {
             open.wait().await;
-            match Listener::bind(plan.ports.client) {
-                Ok(listener) => clients.accept(listener, inbox, number, plan.logger.clone()).await,
-                Err(error) => plan.logger.fatal(format!("Error listening on port: {}, \"{error}\"", plan.ports.client)),
+            let addr = plan.ports.client;
+            match Listener::bind(addr) {
+                Ok(listener) => {
+                    teller(CoreReport { core, report: Report::Open });
+                    clients.accept(listener, inbox, number, plan.logger.clone()).await;
+                }
+                Err(error) => {
+                    let why = format!("Error listening on port: {addr}, \"{error}\"");
+                    teller(CoreReport { core, report: Report::Fatal(why) });
+                }
             }
         })
         .detach();

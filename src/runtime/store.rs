@@ -74,9 +74,9 @@ impl Store {
         self.root.join(shard_dir(shard))
     }
 
-    /// The last step of making a store: all logs stand.
-    pub fn finish_making(&self) -> Result<(), String> {
-        Store::write_identity(&self.root, &self.identity)?;
+    /// The last step of making a store: all logs stand, and perhaps a cluster has formed meanwhile.
+    pub fn finish_making(&self, cluster_id: Option<u128>) -> Result<(), String> {
+        Store::write_identity(&self.root, &Identity { cluster_id, ..self.identity.clone() })?;
         remove(&self.root.join(MAKING))
     }
 
@@ -172,7 +172,7 @@ mod tests {
         let again = Store::open(&dir, "a", 1, 2).unwrap();
         assert!(again.fresh && !again.shard(0).exists());
         add_log(&dir, 0);
-        again.finish_making().unwrap();
+        again.finish_making(None).unwrap();
         drop(again);
         let whole = Store::open(&dir, "a", 4, 3).unwrap();
         assert_eq!((whole.fresh, whole.identity.shards, whole.identity.created), (false, 1, 2));
@@ -186,7 +186,7 @@ mod tests {
         add_log(&dir, 0);
         let taken = Store::open(&dir, "a", 1, 1).unwrap_err();
         assert!(taken.contains("another server uses this store"), "{taken}");
-        store.finish_making().unwrap();
+        store.finish_making(None).unwrap();
         drop(store);
         let foreign = Store::open(&dir, "b", 1, 1).unwrap_err();
         assert!(foreign.contains("belongs to server \"a\""), "{foreign}");
