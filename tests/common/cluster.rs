@@ -1,0 +1,80 @@
+//! Several servers that are a cluster.
+
+use super::{Client, Scratch, Server, free_ports, text, wait_for};
+
+/// Accounts as an operator would have them: one for applications, one for the system.
+pub const ACCOUNTS: &str = r#"
+accounts {
+  APP { jetstream: enabled, users: [ { user: app, password: app } ] }
+  SYS { users: [ { user: sys, password: sys } ] }
+}
+system_account: SYS
+no_auth_user: app
+"#;
+
+pub struct Cluster {
+    pub dir: Scratch,
+    pub servers: Vec<Server>,
+    pub routes: Vec<u16>,
+}
+
+/// The words of one server: its number, its port for routes, and those of the others.
+pub fn conf(name: &str, n: usize, own: u16, routes: &[u16], more: &str) -> String {
+    let urls: Vec<String> = routes.iter().map(|port| format!("\"nats-route://127.0.0.1:{port}\"")).collect();
+    format!(
+        "listen: \"127.0.0.1:-1\"\nserver_name: {name}{n}\njetstream {{ store_dir: \"store-{name}{n}\" }}\n\
+         cluster {{ name: {name}, listen: \"127.0.0.1:{own}\", routes: [{}] }}\n{more}\n{ACCOUNTS}",
+        urls.join(", ")
+    )
+}
+
+impl Cluster {
+    /// Starts `size` servers named NAME1, NAME2 ... and waits until JetStream has a leader.
+    pub fn start(name: &str, size: usize, more: &str) -> Cluster {
+        let dir = Scratch::new(name);
+        let routes = free_ports(size);
+        let mut servers = Vec::new();
+        for (n, own) in routes.iter().enumerate() {
+            let text = conf(name, n + 1, *own, &routes, more).replace("store-", &format!("{}/store-", dir.0.display()));
+            let path = dir.file(&format!("{name}{}.conf", n + 1), &text);
+            servers.push(Server::launch(&dir, &format!("{name}{}", n + 1), &["-c", &path, "--cores", "1"]));
+        }
+        let cluster = Cluster { dir, servers, routes };
+        cluster.wait_formed();
+        cluster
+    }
+
+    pub fn wait_formed(&self) {
+        for server in &self.servers {
+            server.wait_ready();
+        }
+        let mut client = self.servers[0].connect();
+        wait_for("a cluster", || {
+            let info = client.request("$JS.API.INFO", "").ok()?;
+            info.payload.contains("\"streams\":").then_some(())
+        });
+    }
+
+    /// Creates a stream, however long the cluster takes to be able to.
+    pub fn create(&self, client: &mut Client, config: &str) {
+        let name = text(config, "name").unwrap();
+        wait_for("the stream to be made", || {
+            let made = client.request(&format!("$JS.API.STREAM.CREATE.{name}"), config).ok()?;
+            made.payload.contains("\"created\"").then_some(())
+        });
+    }
+
+    /// The number of the server that leads a stream.
+    pub fn leader(&self, client: &mut Client, stream: &str) -> usize {
+        wait_for("a leader", || {
+            let info = client.request(&format!("$JS.API.STREAM.INFO.{stream}"), "").ok()?;
+            let leader = text(&info.payload, "leader")?;
+            self.number_of(&leader)
+        })
+    }
+
+    fn number_of(&self, name: &str) -> Option<usize> {
+        let digits: String = name.chars().skip_while(|c| !c.is_ascii_digit()).collect();
+        Some(digits.parse::<usize>().ok()? - 1)
+    }
+}
