@@ -101,10 +101,8 @@ fn what_is_missing_is_refused_by_name() {
         (r#"{"name":"S","allow_msg_ttl":true}"#, "allow_msg_ttl"),
         (r#"{"name":"S","subject_delete_marker_ttl":1000000000}"#, "subject_delete_marker_ttl"),
         (r#"{"name":"S","allow_msg_counter":true}"#, "allow_msg_counter"),
-        (r#"{"name":"S","allow_atomic":true}"#, "allow_atomic"),
         (r#"{"name":"S","allow_msg_schedules":true}"#, "allow_msg_schedules"),
         (r#"{"name":"S","persist_mode":"async"}"#, "persist_mode async"),
-        (r#"{"name":"S","allow_batched":true}"#, "allow_batched"),
     ] {
         let error = StreamConfig::parse(json.as_bytes()).unwrap().defaulted(&StreamLimits::default()).unwrap_err();
         assert_eq!(error, ApiError::not_supported(what));
