@@ -33,7 +33,7 @@ fn run() -> i32 {
             Err(why) => return refuse(&why),
         },
         Command::Lab(words) => return lab::run(&words),
-        Command::Check(_) => return refuse(&"check: not supported yet"),
+        Command::Check(words) => return runtime::check::run(&words),
     }
     0
 }
