@@ -45,6 +45,7 @@ impl Trio {
                 commit: 0,
                 applied: 0,
                 voteless: false,
+                votes_lost: false,
             };
             Node::new(Options::new(id, 0, id.0), restore, 0).expect("a fresh node")
         });

@@ -22,7 +22,7 @@ mod play;
 mod reader;
 mod screen;
 mod story;
-mod wan;
+pub mod wan;
 mod watch;
 
 use std::path::PathBuf;
