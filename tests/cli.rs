@@ -20,7 +20,6 @@ const APP: &[&str] = &[
     "stream info ORDERS",
     "stream ls",
     "stream report",
-    "stream view ORDERS --raw 5",
     "stream get ORDERS 1",
     "stream rmm ORDERS 1 --force",
     "stream edit ORDERS --max-msgs 1000 --force",
@@ -36,7 +35,8 @@ const APP: &[&str] = &[
     "kv add BUCKET --replicas 3 --history 5",
     "kv put BUCKET colour red",
     "kv get BUCKET colour --raw",
-    "kv ls BUCKET",
+    "kv info BUCKET",
+    "kv ls",
     "kv del BUCKET colour --force",
     "kv rm BUCKET --force",
     "object add THINGS --replicas 3",
@@ -63,10 +63,9 @@ struct Cli {
 
 impl Cli {
     fn run(&self, user: &str, line: &str) -> (bool, String) {
-        let words = line.replace("bench pub", "bench pub");
         let output = Command::new("nats")
             .args(["-s", &self.urls, "--user", user, "--password", user, "--timeout", "20s"])
-            .args(words.split(' '))
+            .args(line.split(' '))
             .env("HOME", &self.home)
             .env("XDG_CONFIG_HOME", &self.home)
             .stdin(std::process::Stdio::null())
