@@ -98,7 +98,7 @@ pub struct StreamSlot {
     pub created_ns: i64,
     /// Servers that should replicate it.
     pub peers: Vec<u64>,
-    /// The servers it was created on: a group's first members.
+    /// The servers it was created on: a group's first members. Empty once its members have changed.
     pub bootstrap: Vec<u64>,
     pub asked: Option<Asked>,
     pub consumers: BTreeMap<String, ConsumerSlot>,
@@ -270,6 +270,7 @@ impl Table {
         match of.get_mut(&name) {
             Some(slot) => {
                 slot.config = config;
+                end_founding(&mut slot.bootstrap, &slot.peers, &peers);
                 slot.peers = peers;
                 slot.asked = asked;
             }
@@ -297,6 +298,7 @@ fn put_consumer(
     match stream.consumers.get_mut(name) {
         Some(slot) => {
             slot.config = config;
+            end_founding(&mut slot.bootstrap, &slot.peers, &peers);
             slot.peers = peers;
             slot.asked = asked;
         }
@@ -306,6 +308,15 @@ fn put_consumer(
             let slot = ConsumerSlot { group, config, created_ns, peers, bootstrap, asked };
             stream.consumers.insert(name.to_owned(), slot);
         }
+    }
+}
+
+/// Once a group's members have changed, nobody founds it any more: a server that left has dropped its log and its votes,
+/// and if it came back as a founder, two of them could elect a leader of an empty log beside the real one.
+fn end_founding(bootstrap: &mut Vec<u64>, before: &[u64], after: &[u64]) {
+    let same = before.len() == after.len() && before.iter().all(|server| after.contains(server));
+    if !same {
+        bootstrap.clear();
     }
 }
 
@@ -360,6 +371,27 @@ mod tests {
         assert_eq!(copy, table);
         table.apply(4, MetaEntry::Readmit { server });
         assert!(table.apply(5, put("n1")).is_some());
+    }
+
+    /// Found by the simulator: E3 went from three replicas to one and back; the two that returned had dropped their
+    /// logs, founded the group once more and elected a leader beside the one that had the data.
+    #[test]
+    fn nobody_founds_a_group_whose_members_have_changed() {
+        let put = |peers: &[u64]| MetaEntry::PutStream {
+            account: "A".into(),
+            config: Box::new(StreamConfig { name: "S".into(), ..StreamConfig::default() }),
+            created_ns: 1,
+            peers: peers.to_vec(),
+            asked: None,
+        };
+        let bootstrap = |table: &Table| table.stream("A", "S").unwrap().bootstrap.clone();
+        let mut table = Table::default();
+        table.apply(1, put(&[1, 2, 3]));
+        table.apply(2, put(&[3, 2, 1]));
+        assert_eq!(bootstrap(&table), [1, 2, 3]);
+        table.apply(3, put(&[3]));
+        table.apply(4, put(&[1, 2, 3]));
+        assert_eq!(bootstrap(&table), []);
     }
 
     #[test]
