@@ -60,11 +60,6 @@ impl Replica {
 }
 
 impl StreamView {
-    /// Led, and every replica keeps up.
-    pub fn is_whole(&self, under_way: u64) -> bool {
-        self.leader.is_some() && !self.replicas.is_empty() && self.replicas.iter().all(|r| r.keeps_up(under_way))
-    }
-
     pub fn members(&self) -> impl Iterator<Item = &str> {
         self.leader.iter().map(String::as_str).chain(self.replicas.iter().map(|replica| replica.name.as_str()))
     }
@@ -308,6 +303,24 @@ impl Board {
         facts.meters.iter().map(|meter| (meter.dc, meter.pause_max.max(meter.last_ack.elapsed()))).collect()
     }
 
+    /// Every server that runs is healthy, and the stream is led and its replicas there keep up, as far as a majority
+    /// makes that possible.
+    pub fn is_whole(&self) -> bool {
+        let led = self.can_acknowledge();
+        let facts = self.facts();
+        let running = |name: &str| {
+            self.places.iter().zip(&facts.servers).any(|(place, server)| place.name == name && server.running)
+        };
+        let up = facts.servers.iter().filter(|server| server.running).count();
+        let formed = up > facts.servers.len() / 2;
+        let healthy = facts.servers.iter().all(|server| server.healthy || !server.running);
+        let in_step = facts.view().is_some_and(|view| {
+            let mut replicas = view.replicas.iter().filter(|replica| running(&replica.name));
+            view.leader.is_some() && replicas.all(|replica| replica.keeps_up(self.under_way()))
+        });
+        (healthy || !formed) && (in_step || !led)
+    }
+
     /// Whether the reachable part of any data center, or all of them together, holds a majority of the stream.
     pub fn can_acknowledge(&self) -> bool {
         let facts = self.facts();
@@ -382,6 +395,26 @@ mod tests {
         assert!(!replica(false, false, 6).keeps_up(5));
         assert!(!replica(false, false, 0).keeps_up(5), "nothing is known of it");
         assert!(!replica(true, true, 0).keeps_up(5));
+    }
+
+    #[test]
+    fn whole_means_that_all_who_run_are_well_and_in_step() {
+        let board = board();
+        let heal = |healthy: bool| board.facts().servers.iter_mut().for_each(|server| server.healthy = healthy);
+        assert!(!board.is_whole(), "nobody is healthy");
+        heal(true);
+        assert!(board.is_whole());
+        let view = |lag| {
+            let replica = |name: &str, lag| Replica { name: name.into(), current: lag == 0, offline: false, lag };
+            StreamView { leader: Some("a".into()), replicas: vec![replica("b", lag), replica("c", 0)], messages: 1 }
+        };
+        board.see(1, view(6));
+        assert!(!board.is_whole(), "b is behind by more than what is under way");
+        board.mark_down(1);
+        assert!(board.is_whole(), "b does not run");
+        board.mark_down(2);
+        heal(false);
+        assert!(board.is_whole(), "one of three cannot be healthy, nor lead");
     }
 
     #[test]
