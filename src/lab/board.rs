@@ -131,6 +131,8 @@ pub struct Facts {
     pub servers: Vec<ServerFacts>,
     /// By data center, as its servers see the stream.
     views: Vec<(u32, Instant, StreamView)>,
+    /// The stream's servers, as last heard.
+    members: Vec<String>,
     pub meters: Vec<Meter>,
     pub reading: Reading,
     pub events: Vec<(Duration, String)>,
@@ -152,6 +154,9 @@ impl Facts {
 
     pub fn see(&mut self, dc: u32, view: StreamView) {
         self.views.retain(|(other, ..)| *other != dc);
+        if view.leader.is_some() {
+            self.members = view.members().map(str::to_owned).collect();
+        }
         self.views.push((dc, Instant::now(), view));
     }
 
@@ -200,6 +205,7 @@ impl Board {
         let facts = Facts {
             servers: vec![ServerFacts::default(); places.len()],
             views: Vec::new(),
+            members: Vec::new(),
             meters: dcs.iter().map(|dc| Meter::new(*dc)).collect(),
             reading: Reading::default(),
             events: Vec::new(),
@@ -303,10 +309,12 @@ impl Board {
         facts.meters.iter().map(|meter| (meter.dc, meter.pause_max.max(meter.last_ack.elapsed()))).collect()
     }
 
-    /// Every server that runs is healthy, and the stream is led and its replicas there keep up, as far as a majority
-    /// makes that possible.
+    /// Every server that runs is healthy, the stream is led, and its replicas there keep up. Without a majority none of
+    /// that can be, and nothing is left to wait for.
     pub fn is_whole(&self) -> bool {
-        let led = self.can_acknowledge();
+        if !self.can_acknowledge() {
+            return true;
+        }
         let facts = self.facts();
         let running = |name: &str| {
             self.places.iter().zip(&facts.servers).any(|(place, server)| place.name == name && server.running)
@@ -318,18 +326,17 @@ impl Board {
             let mut replicas = view.replicas.iter().filter(|replica| running(&replica.name));
             view.leader.is_some() && replicas.all(|replica| replica.keeps_up(self.under_way()))
         });
-        (healthy || !formed) && (in_step || !led)
+        (healthy || !formed) && in_step
     }
 
     /// Whether the reachable part of any data center, or all of them together, holds a majority of the stream.
     pub fn can_acknowledge(&self) -> bool {
         let facts = self.facts();
-        let Some(view) = facts.view() else { return false };
-        let members: Vec<&str> = view.members().collect();
+        let members = &facts.members;
         let alive = |dc: Option<u32>| {
             let here = |at: &usize| dc.is_none_or(|dc| self.places[*at].dc == dc) && facts.servers[*at].running;
             let up = (0..self.places.len()).filter(here);
-            up.filter(|at| members.contains(&self.places[*at].name.as_str())).count()
+            up.filter(|at| members.contains(&self.places[*at].name)).count()
         };
         let most =
             if self.wan.is_cut() { self.dcs.iter().map(|dc| alive(Some(*dc))).max().unwrap_or(0) } else { alive(None) };
@@ -414,7 +421,7 @@ mod tests {
         assert!(board.is_whole(), "b does not run");
         board.mark_down(2);
         heal(false);
-        assert!(board.is_whole(), "one of three cannot be healthy, nor lead");
+        assert!(board.is_whole(), "one of three can be neither healthy nor leader");
     }
 
     #[test]

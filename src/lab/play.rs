@@ -176,8 +176,10 @@ impl<'a> Play<'a> {
             return Ok(());
         }
         self.wait_whole()?;
-        let text = format!("started {names}: all current after {:.2}s", start.elapsed().as_secs_f64());
-        self.board.tell(text);
+        self.board.tell(match self.board.can_acknowledge() {
+            true => format!("started {names}: all current after {:.2}s", start.elapsed().as_secs_f64()),
+            false => format!("started {names}; no majority of the stream's replicas runs yet"),
+        });
         Ok(())
     }
 
