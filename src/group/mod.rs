@@ -138,6 +138,18 @@ impl Groups {
         self.drop_closed();
     }
 
+    /// Drops the group because it goes on without this server. What stays is a note that an earlier life may have voted
+    /// here: if the group is opened again, by a later change or by a table that is older than this one after a crash, the
+    /// replica neither votes nor founds anything before the group has taught it everything.
+    pub fn leave(&mut self, now: Now, group: GroupId) {
+        let epoch = self.groups.get(&group).filter(|replica| replica.mem.is_none()).map(|replica| replica.epoch);
+        self.close(now, group);
+        let Some(epoch) = epoch.filter(|_| !self.dropping.contains(&group)) else { return };
+        if self.core.disk.append_forgotten(group, epoch, true).is_ok() {
+            self.found.insert(group, RecoveredGroup { group, kind: None, last_index: 0, damaged: false });
+        }
+    }
+
     fn drop_closed(&mut self) {
         let disk = &mut self.core.disk;
         self.dropping.retain(|group| disk.drop_group(*group).is_err());

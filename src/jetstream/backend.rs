@@ -17,6 +17,15 @@ use crate::ids::{AccountId, GroupId, Now, ServerId};
 use crate::stream::config::StorageKind;
 use crate::stream::{Answer, Stream, StreamOutput};
 
+/// Why a replica is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// Its stream or consumer was deleted.
+    GroupIsGone,
+    /// The group goes on without this server.
+    GroupGoesOn,
+}
+
 impl JetStream {
     pub(super) fn on_recovered(&mut self, now: Now, view: &View, found: &[RecoveredGroup]) {
         self.recovered = true;
@@ -70,13 +79,13 @@ impl JetStream {
             TableChange::Consumer { key, name } => self.want_consumer(now, view, &key, &name, true),
             TableChange::StreamGone { key, slot, asked } => {
                 for consumer in slot.consumers.values() {
-                    self.drop_consumer(now, consumer.group());
+                    self.drop_consumer(now, consumer.group(), After::GroupIsGone);
                 }
                 self.close(now, slot.group());
                 self.answer_drop(&key.0, asked, api::render::dropped_stream());
             }
             TableChange::ConsumerGone { key, slot, asked, .. } => {
-                self.drop_consumer(now, slot.group());
+                self.drop_consumer(now, slot.group(), After::GroupIsGone);
                 self.answer_drop(&key.0, asked, api::render::dropped_consumer());
             }
         }
@@ -199,6 +208,10 @@ impl JetStream {
 
     /// Drops a replica for good.
     fn close(&mut self, now: Now, group: GroupId) {
+        self.end(now, group, After::GroupIsGone);
+    }
+
+    fn end(&mut self, now: Now, group: GroupId, after: After) {
         let leading = match (self.streams.remove(&group), self.consumers.remove(&group)) {
             (Some(stream), _) => stream.leading.then_some(stream.term),
             (_, Some(consumer)) => {
@@ -217,17 +230,20 @@ impl JetStream {
             self.out.push_back(JsOutput::Unlead { group, term });
         }
         if self.lives_here(group) {
-            self.groups.close(now, group);
+            match after {
+                After::GroupIsGone => self.groups.close(now, group),
+                After::GroupGoesOn => self.groups.leave(now, group),
+            }
         }
     }
 
     /// Its waiting pulls are told that it is deleted.
-    fn drop_consumer(&mut self, now: Now, group: GroupId) {
+    fn drop_consumer(&mut self, now: Now, group: GroupId, after: After) {
         if let Some(hosted) = self.consumers.get_mut(&group) {
             hosted.consumer.deleted();
             self.drain_consumer(now, group);
         }
-        self.close(now, group);
+        self.end(now, group, after);
     }
 
     fn answer_drop(&mut self, account: &str, asked: Option<Asked>, payload: bytes::Bytes) {
@@ -254,9 +270,9 @@ impl JetStream {
         if !wanted {
             let consumers = self.streams.get(&group).map(|hosted| hosted.consumers.clone()).unwrap_or_default();
             for consumer in consumers {
-                self.drop_consumer(now, consumer);
+                self.drop_consumer(now, consumer, After::GroupGoesOn);
             }
-            self.close(now, group);
+            self.end(now, group, After::GroupGoesOn);
         }
     }
 

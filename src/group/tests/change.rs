@@ -317,6 +317,35 @@ fn closing_a_group_frees_it_and_its_name_may_come_back() {
     assert_eq!(world.servers[&id(1)].machines[&G].live.len(), 1);
 }
 
+/// Found by the simulator: a server left a group, crashed, and came back with a table from before the change. It opened
+/// the group as a founder, and gave the vote that it had forgotten to a replica that had slept through the change.
+#[test]
+fn a_server_that_left_gives_no_vote_to_one_that_slept() {
+    let mut world = started(62, 3, GroupKind::Stream, &[1, 2, 3]);
+    fill(&mut world, 20, 100);
+    let stays = world.leader(G).unwrap();
+    let others: Vec<ServerId> = (1..=3).map(id).filter(|at| *at != stays).collect();
+    let (leaves, sleeps) = (others[0], others[1]);
+    world.crash(sleeps);
+    let time = Now { us: world.now, wall_ns: 0 };
+    world.groups(stays).change_members(time, G, vec![stays]);
+    world.pump(stays);
+    world.until(10_000_000, "alone", |world| world.status(stays, G).is_some_and(|status| status.voters == [stays]));
+    world.run(100_000);
+    let time = Now { us: world.now, wall_ns: 0 };
+    world.groups(leaves).leave(time, G);
+    world.pump(leaves);
+    world.run(100_000);
+    world.crash(leaves);
+    world.crash(stays);
+    world.start(sleeps);
+    world.start(leaves);
+    world.run(10_000_000);
+    assert_eq!(world.leader(G), None);
+    world.start(stays);
+    world.until(10_000_000, "the one that stayed leads", |world| world.leader(G) == Some(stays));
+}
+
 #[test]
 fn leadership_is_handed_over_on_wish() {
     let mut world = started(61, 3, GroupKind::Consumer, &[1, 2, 3]);
