@@ -179,7 +179,7 @@ impl Doors {
 }
 
 fn start_watchdog(bells: Vec<Arc<Bell>>, stop: Arc<AtomicBool>, logger: Logger) {
-    let mut gauge = Gauge::new();
+    let mut gauge = Gauge::start();
     let pages = bells[0].clone();
     let vitals = move || {
         let (cpu_percent, memory_bytes) = gauge.read();

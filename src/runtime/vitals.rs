@@ -10,7 +10,8 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    pub fn new() -> Gauge {
+    /// Counts from now on.
+    pub fn start() -> Gauge {
         let asked = |what| nix::unistd::sysconf(what).ok().flatten().unwrap_or(0);
         Gauge {
             ticks_per_second: asked(nix::unistd::SysconfVar::CLK_TCK).max(1) as f64,
@@ -52,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_process_uses_memory_and_time() {
-        let mut gauge = Gauge::new();
+        let mut gauge = Gauge::start();
         let (percent, memory) = gauge.read();
         assert!(percent >= 0.0 && memory > 100_000, "{percent} {memory}");
         assert_eq!(parse_ticks("1 (a) b) S 1 1 1 0 -1 4194560 1 0 0 0 30 12 0 0 20 0"), Some(42));
