@@ -79,13 +79,13 @@ impl JetStream {
             TableChange::Consumer { key, name } => self.want_consumer(now, view, &key, &name, true),
             TableChange::StreamGone { key, slot, asked } => {
                 for consumer in slot.consumers.values() {
-                    self.drop_consumer(now, consumer.group(), After::GroupIsGone);
+                    self.drop_consumer(now, consumer.group());
                 }
                 self.close(now, slot.group());
                 self.answer_drop(&key.0, asked, api::render::dropped_stream());
             }
             TableChange::ConsumerGone { key, slot, asked, .. } => {
-                self.drop_consumer(now, slot.group(), After::GroupIsGone);
+                self.drop_consumer(now, slot.group());
                 self.answer_drop(&key.0, asked, api::render::dropped_consumer());
             }
         }
@@ -238,12 +238,12 @@ impl JetStream {
     }
 
     /// Its waiting pulls are told that it is deleted.
-    fn drop_consumer(&mut self, now: Now, group: GroupId, after: After) {
+    fn drop_consumer(&mut self, now: Now, group: GroupId) {
         if let Some(hosted) = self.consumers.get_mut(&group) {
             hosted.consumer.deleted();
             self.drain_consumer(now, group);
         }
-        self.end(now, group, after);
+        self.close(now, group);
     }
 
     fn answer_drop(&mut self, account: &str, asked: Option<Asked>, payload: bytes::Bytes) {
@@ -259,21 +259,39 @@ impl JetStream {
             return;
         }
         // The group went on without this replica: its data is dropped only if the table agrees.
-        let wanted = if let Some(hosted) = self.streams.get(&group) {
-            self.table.stream(&hosted.key.0, &hosted.key.1).is_some_and(|slot| slot.has_peer(me))
-        } else if let Some(hosted) = self.consumers.get(&group) {
-            let slot = self.table.consumer(&hosted.key.0, &hosted.key.1, &hosted.name);
-            slot.is_some_and(|slot| slot.has_peer(me))
-        } else {
+        if self.wanted_here(group) {
             return;
-        };
-        if !wanted {
-            let consumers = self.streams.get(&group).map(|hosted| hosted.consumers.clone()).unwrap_or_default();
-            for consumer in consumers {
-                self.drop_consumer(now, consumer, After::GroupGoesOn);
+        }
+        match self.consumers.get(&group).map(|hosted| hosted.stream) {
+            Some(stream) => {
+                self.end(now, group, After::GroupGoesOn);
+                self.leave_stream(now, stream);
             }
+            None => self.leave_stream(now, group),
+        }
+    }
+
+    /// A stream's replica goes after those of its consumers: their groups change by themselves, and one that has not done
+    /// so yet needs the votes of this server for it.
+    fn leave_stream(&mut self, now: Now, group: GroupId) {
+        let me = self.me.server;
+        let Some(status) = self.groups.status(group) else { return };
+        let member = status.voters.contains(&me) || status.learners.contains(&me);
+        let free = self.streams.get(&group).is_some_and(|hosted| hosted.consumers.is_empty());
+        if free && !member && !self.wanted_here(group) {
             self.end(now, group, After::GroupGoesOn);
         }
+    }
+
+    /// Whether the table wants a replica of an open group on this server.
+    fn wanted_here(&self, group: GroupId) -> bool {
+        let me = self.me.server;
+        if let Some(hosted) = self.streams.get(&group) {
+            return self.table.stream(&hosted.key.0, &hosted.key.1).is_some_and(|slot| slot.has_peer(me));
+        }
+        let Some(hosted) = self.consumers.get(&group) else { return true };
+        let slot = self.table.consumer(&hosted.key.0, &hosted.key.1, &hosted.name);
+        slot.is_some_and(|slot| slot.has_peer(me))
     }
 
     /// The leader's duty: the group's configuration and members follow the table.
