@@ -98,13 +98,10 @@ impl<L: PartialEq> Sessions<L> {
         let mut outcome = self.replace_boot(peer, &hello);
         let session = self.map.entry(peer).or_insert_with(|| Session::new(hello));
         let (slot, other) = (usize::from(lane.code()), side.other());
-        let has_control = session.set(side)[0].is_some();
-        let contested = session.set(other)[0].is_some();
+        let contested = session.set(other).iter().any(Option::is_some);
         let wins = keeps_our_dial(us, &session.hello) == (side == Side::Ours);
-        let unwanted = session.up.is_some()
-            || session.set(side)[slot].is_some()
-            || (lane == Lane::Control && contested && !wins)
-            || (lane != Lane::Control && !has_control);
+        // The lanes are connections of their own: the second may be through its handshake here before the first.
+        let unwanted = session.up.is_some() || session.set(side)[slot].is_some() || (contested && !wins);
         if unwanted {
             outcome.close.push(conn);
             if session.is_empty() {
