@@ -22,20 +22,43 @@ impl World {
     /// After a turn: at most one leader per group and term.
     pub(crate) fn check_turn(&mut self, server: usize, core: CoreId) {
         let me = self.servers[server].id;
-        let mut wrong = None;
         for status in self.statuses(server, usize::from(core)) {
-            if status.role == GroupRole::Leader {
-                let first = *self.leaders.entry((status.group, status.term)).or_insert(me);
-                if first != me {
-                    let names = (self.name_of(first), self.name_of(me));
-                    wrong =
-                        Some(format!("group {:x} has two leaders in term {}: {names:?}", status.group.0, status.term));
+            if status.role != GroupRole::Leader {
+                continue;
+            }
+            let key = (status.group, status.term);
+            match self.leaders.get(&key).copied() {
+                None => {
+                    self.leaders.insert(key, me);
+                    let text = format!("leads {}: {}", self.group_name(status.group), self.state_text(server, &status));
+                    self.trace.note(self.now_us, &self.servers[server].name, &text);
                 }
+                Some(first) if first != me => {
+                    let names = (self.name_of(first), self.name_of(me));
+                    let all = self.all_statuses();
+                    let states: Vec<String> =
+                        all[&status.group].iter().map(|(at, s)| self.state_text(*at, s)).collect();
+                    let (name, term) = (self.group_name(status.group), status.term);
+                    self.oracle
+                        .wrong(format!("{name} has two leaders in term {term}, {names:?}: {}", states.join("; ")));
+                }
+                Some(_) => {}
             }
         }
-        if let Some(wrong) = wrong {
-            self.oracle.wrong(wrong);
+    }
+
+    /// What people call a group, with its number.
+    fn group_name(&self, group: GroupId) -> String {
+        let all = self.servers.iter().flat_map(|server| &server.cores);
+        for js in all.filter_map(|core| core.shard.as_ref()?.jetstream()) {
+            if let Some(hosted) = js.streams().get(&group) {
+                return format!("{} ({:x})", hosted.key.1, group.0);
+            }
+            if let Some(hosted) = js.consumers().get(&group) {
+                return format!("{} ({:x})", hosted.name, group.0);
+            }
         }
+        format!("group {:x}", group.0)
     }
 
     fn jetstream(&self, server: usize, core: usize) -> Option<&JetStream> {
@@ -129,8 +152,16 @@ impl World {
 
     fn state_text(&self, at: usize, status: &GroupStatus) -> String {
         format!(
-            "{} {:?} term {} commit {} applied {} last {} damaged {}",
-            self.servers[at].name, status.role, status.term, status.commit, status.applied, status.last, status.damaged
+            "{} {:?} term {} commit {} applied {} last {} damaged {} voters {:?} learners {:?}",
+            self.servers[at].name,
+            status.role,
+            status.term,
+            status.commit,
+            status.applied,
+            status.last,
+            status.damaged,
+            status.voters.iter().map(|voter| self.name_of(*voter)).collect::<Vec<_>>(),
+            status.learners.iter().map(|learner| self.name_of(*learner)).collect::<Vec<_>>(),
         )
     }
 
@@ -253,15 +284,28 @@ impl World {
         }
     }
 
+    /// The voters of each group, as its leader knows them.
+    fn members(&self) -> BTreeMap<GroupId, Vec<ServerId>> {
+        let leader = |list: Vec<(usize, GroupStatus)>| {
+            let leads = list.into_iter().filter(|(_, status)| status.role == GroupRole::Leader);
+            leads.max_by_key(|(_, status)| status.term).map(|(_, status)| status.voters)
+        };
+        let all = self.all_statuses().into_iter();
+        all.filter_map(|(group, list)| Some((group, leader(list)?))).collect()
+    }
+
     /// What the stream replicas of a server hold, message by message, from its disks.
     fn check_holdings(&mut self, server: usize, logs: &Logs) {
         let name = self.servers[server].name.clone();
+        let members = self.members();
         let mut found: Vec<(StreamKey, u64, u64, BTreeMap<u64, Bytes>)> = Vec::new();
         let mut wrong = Vec::new();
         for js in self.servers[server].cores.iter().filter_map(|core| core.shard.as_ref()?.jetstream()) {
             for (group, hosted) in js.streams() {
                 let memory = js.status(*group).is_none_or(|status| status.memory);
-                if memory || !hosted.restored {
+                // One that was removed and has not heard of it holds what it held then.
+                let member = members.get(group).is_some_and(|voters| voters.contains(&self.servers[server].id));
+                if memory || !hosted.restored || !member {
                     continue;
                 }
                 let stream = &hosted.stream;

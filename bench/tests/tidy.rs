@@ -13,7 +13,7 @@ const FILE_LINES_MAX: usize = 700;
 const FUNCTION_LINES_MAX: usize = 80;
 
 /// Files that were longer when the rule was made, with their length then: they may only shrink.
-const LONG_FILES: [(&str, usize); 1] = [("src/shard.rs", 760)];
+const LONG_FILES: [(&str, usize); 1] = [("src/shard.rs", 759)];
 
 /// Functions over the line when the rule was made.
 const LONG_FUNCTIONS: usize = 0;
@@ -102,12 +102,16 @@ fn only_the_shell_waits_reads_clocks_and_touches_files() {
             continue;
         }
         for (line, code) in code_lines(product_part(&text)) {
-            wrong.extend(
-                banned.iter().filter(|word| code.contains(**word)).map(|word| format!("{name}:{line}: {word}")),
-            );
+            wrong.extend(banned.iter().filter(|word| says(code, word)).map(|word| format!("{name}:{line}: {word}")));
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// The word stands there and does not go on: `.await`, not `.awaited`.
+fn says(code: &str, word: &str) -> bool {
+    code.split(word).skip(1).any(|rest| !rest.starts_with(|next: char| next.is_alphanumeric() || next == '_'))
+        || word.ends_with("::") && code.contains(word)
 }
 
 #[test]
