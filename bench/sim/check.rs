@@ -187,9 +187,9 @@ impl World {
         self.check_fingerprints();
         let logs: Vec<Logs> = (0..self.servers.len()).map(|server| self.read_logs(server)).collect();
         self.check_log_matching(&logs);
-        for server in 0..self.servers.len() {
+        for (server, log) in logs.iter().enumerate() {
             if self.servers[server].running && !self.servers[server].excused {
-                self.check_holdings(server, &logs[server]);
+                self.check_holdings(server, log);
             }
         }
     }

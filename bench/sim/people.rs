@@ -152,7 +152,7 @@ impl World {
         self.people.by_conn.insert(at, actor);
         let life = self.servers[server].life;
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 4222));
-        self.to_core(server, core, life, Event::Accepted { conn, remote: address, local: address });
+        self.hand_in(server, core, life, Event::Accepted { conn, remote: address, local: address });
         self.people.actors[actor].begin();
         self.flush(actor);
         if !std::mem::replace(&mut self.people.lines[actor].ticking, true) {
@@ -190,7 +190,7 @@ impl World {
         let line = &self.people.lines[actor];
         let Some((server, core, conn)) = line.at.filter(|_| line.session == session) else { return };
         let life = self.servers[server].life;
-        self.to_core(server, core, life, Event::ClientBytes { conn, data: bytes });
+        self.hand_in(server, core, life, Event::ClientBytes { conn, data: bytes });
     }
 
     pub(crate) fn client_write(&mut self, server: usize, core: CoreId, conn: ConnId, data: Vec<Bytes>) {
@@ -246,7 +246,7 @@ impl World {
         self.people.actors[actor].lost(self.now_us);
         let (server, core, conn) = at;
         let life = self.servers[server].life;
-        self.to_core(server, core, life, Event::ClientGone { conn, why: "Client Closed".into() });
+        self.hand_in(server, core, life, Event::ClientGone { conn, why: "Client Closed".into() });
         let pause = self.dice.between(10_000, 200_000);
         self.dial_later(actor, pause);
     }

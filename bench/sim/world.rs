@@ -143,7 +143,7 @@ impl World {
         match happening {
             Happening::Turn { server, core, life } => self.on_turn(server, core, life),
             Happening::Disk { server, core, life, number, early } => self.on_disk(server, core, life, number, early),
-            Happening::Core { server, core, life, event } => self.to_core(server, core, life, *event),
+            Happening::Core { server, core, life, event } => self.hand_in(server, core, life, *event),
             Happening::Frame { generation, from, to, lane, frame } => self.on_frame(generation, from, to, lane, frame),
             Happening::Link { a, b } => self.link(a, b),
             Happening::LinkBreaks { a, b, generation } => {
@@ -170,7 +170,7 @@ impl World {
     // ---- cores
 
     /// An event for a core of a process that may be gone by now.
-    pub(crate) fn to_core(&mut self, server: usize, core: CoreId, life: u32, event: Event) {
+    pub(crate) fn hand_in(&mut self, server: usize, core: CoreId, life: u32, event: Event) {
         let one = &mut self.servers[server];
         if one.life != life || !one.running {
             return;
@@ -306,7 +306,7 @@ impl World {
         let disk = &mut one.cores[usize::from(core)].disk;
         let done = if early { disk.answer_early(number) } else { disk.finish(number) };
         if let Some(done) = done {
-            self.to_core(server, core, life, Event::DiskDone(done));
+            self.hand_in(server, core, life, Event::DiskDone(done));
         }
     }
 
@@ -365,7 +365,7 @@ impl World {
         }
         self.trace.note(self.now_us, &one.name, "is asked to stop");
         for core in 0..one.cores.len() {
-            self.to_core(server, core as CoreId, life, Event::Admin(Admin::Stop));
+            self.hand_in(server, core as CoreId, life, Event::Admin(Admin::Stop));
         }
         self.after(5_000_000, Happening::StopIsLate { server, life });
     }

@@ -15,9 +15,6 @@ const FUNCTION_LINES_MAX: usize = 80;
 /// Files that were longer when the rule was made, with their length then: they may only shrink.
 const LONG_FILES: [(&str, usize); 1] = [("src/shard.rs", 759)];
 
-/// Functions over the line when the rule was made.
-const LONG_FUNCTIONS: usize = 0;
-
 /// The only places that may wait, read a clock or touch files.
 const SHELL: [&str; 6] = [
     "src/runtime/",
@@ -132,7 +129,7 @@ fn no_file_or_function_is_longer_than_its_ratchet() {
         );
     }
     assert_eq!(wrong, Vec::<String>::new());
-    assert!(long_functions.len() <= LONG_FUNCTIONS, "{long_functions:#?}");
+    assert_eq!(long_functions, Vec::<String>::new());
 }
 
 /// Functions with their lengths: from a line that begins one to the brace at its indentation.
