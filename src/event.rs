@@ -172,6 +172,15 @@ pub enum Mail {
         peer: ServerId,
         rtt_us: u64,
     },
+    /// Please send this mark back: the sender wants to know when its interest was heard.
+    Barrier {
+        mark: u64,
+    },
+    BarrierHeard {
+        mark: u64,
+    },
+    /// A subscriber of the sender's does not keep up with what comes from the receiver's clients.
+    PushBack,
     /// Open connections of the sender, in all and by account: limits hold for the whole server.
     Census {
         connections: u32,

@@ -18,7 +18,7 @@ use net::sublist::Matches;
 
 use crate::client::output::Service;
 use crate::cluster::interest::{Interest, Node};
-use crate::ids::GroupId;
+use crate::ids::{CoreId, GroupId};
 
 /// Nodes that one message goes to at most at first; more only cost a reallocation.
 const SHARES_USUAL: usize = 8;
@@ -72,6 +72,7 @@ pub enum Scope<'a> {
     Here,
     /// For these subscribers only: plain ones if `plain`, and one member of each group named.
     FromCore {
+        core: CoreId,
         plain: bool,
         queues: &'a [Bytes],
     },
@@ -101,6 +102,14 @@ impl Scope<'_> {
             Scope::Here => true,
             Scope::FromCore { .. } => false,
             Scope::FromServer { .. } => matches!(node, Node::Core(_)),
+        }
+    }
+
+    /// The core of this server that it came from.
+    pub fn core(&self) -> Option<CoreId> {
+        match self {
+            Scope::FromCore { core, .. } => Some(*core),
+            Scope::Here | Scope::FromServer { .. } => None,
         }
     }
 
@@ -337,7 +346,7 @@ mod tests {
         account.list.insert(b"a", None, Target::Stream(GroupId(3)));
         account.list.insert(b"a", None, Target::Service { service: Service::Api, announced: false });
         account.list.insert(b"a", None, Target::Service { service: Service::System, announced: true });
-        let core = account.plan(Scope::FromCore { plain: true, queues: &[] }, "a", &any);
+        let core = account.plan(Scope::FromCore { core: 1, plain: true, queues: &[] }, "a", &any);
         assert_eq!((core.clients.len(), core.shares.len(), core.streams.len()), (1, 0, 0));
         assert_eq!(core.services, [Service::System]);
         let server = account.plan(Scope::FromServer { plain: true, queues: &[] }, "a", &any);
@@ -354,7 +363,7 @@ mod tests {
         account.client(2, "a", Some("q"));
         account.client(3, "a", Some("r"));
         let queues = [Bytes::from_static(b"q")];
-        let plan = account.plan(Scope::FromCore { plain: false, queues: &queues }, "a", &any);
+        let plan = account.plan(Scope::FromCore { core: 1, plain: false, queues: &queues }, "a", &any);
         assert_eq!(plan.clients, [(2, 0)]);
     }
 

@@ -284,6 +284,11 @@ impl Shard {
                     js.on_table_copy(now, &self.view, &table, forgets);
                 }
             }
+            Mail::Barrier { mark } => {
+                self.effects.push_back(Effect::Mail { to: from, mail: Mail::BarrierHeard { mark } });
+            }
+            Mail::BarrierHeard { mark } => self.front.barrier_heard(from, mark),
+            Mail::PushBack => self.front.pressed(now, Node::Core(from)),
             Mail::Census { connections, by_account } => {
                 self.census.insert(from, (connections, by_account));
                 let total = self.census.values().map(|(count, _)| count).sum();
@@ -624,6 +629,10 @@ impl Shard {
                     Service::Ack => self.on_ack(account, subject, reply, payload),
                     other => self.system.on_service(self.now, other, account, subject, reply, headers, payload, client),
                 },
+                FrontOutput::Barrier { mark } => self.mail_all(|| Mail::Barrier { mark }),
+                FrontOutput::PushBack { core } => {
+                    self.effects.push_back(Effect::Mail { to: core, mail: Mail::PushBack });
+                }
                 FrontOutput::Bounce { group, token } => self.bounce(group, token),
                 FrontOutput::SysEvent(event) => self.system.on_event(event),
                 FrontOutput::Log { level, text } => self.effects.push_back(Effect::Log { level: level.into(), text }),

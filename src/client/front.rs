@@ -12,6 +12,7 @@ use bytes::Bytes;
 use net::sublist::{Matches, Sublist};
 
 use super::auth::Gate;
+use super::barrier::Barrier;
 use super::conn::Conn;
 use super::lame_duck::LameDuck;
 use super::output::{FrontOutput, Level, Service, Traffic};
@@ -67,6 +68,11 @@ pub struct Front {
     pub(super) accepted: u64,
     /// Connections of the other cores: the operator's limits are for the server.
     pub(super) elsewhere: Elsewhere,
+    pub(super) barrier: Barrier,
+    /// Nodes that asked for a pause, and until when (microseconds) publishers to them are held back.
+    pub(super) pressed: BTreeMap<Node, u64>,
+    /// Cores that were asked for a pause, and when they may be asked again.
+    pub(super) pushed: BTreeMap<CoreId, u64>,
     pub(super) timers: Timers,
     /// Servers that hear this server's interest; only kept by the core that owns the links.
     pub(super) servers: Vec<ServerId>,
@@ -130,6 +136,9 @@ impl Front {
             open: 0,
             accepted: 0,
             elsewhere: Elsewhere::default(),
+            barrier: Barrier::default(),
+            pressed: BTreeMap::new(),
+            pushed: BTreeMap::new(),
             timers: Timers::default(),
             servers: Vec::new(),
             other_urls: Vec::new(),
@@ -202,7 +211,7 @@ impl Front {
         self.counts.routed.in_msgs += 1;
         self.counts.routed.in_bytes += message.len() as u64;
         let scope = if from.server == self.options.place.server {
-            Scope::FromCore { plain, queues: &queues }
+            Scope::FromCore { core: from.core, plain, queues: &queues }
         } else {
             Scope::FromServer { plain, queues: &queues }
         };
@@ -369,7 +378,20 @@ impl Front {
 
     fn tell_one(&mut self, node: Node, account: AccountId, key: &Key, add: bool) {
         let msg = NodeMsg::Interest { account, subject: key.subject_bytes(), queue: key.queue_bytes(), add };
+        if let Node::Core(_) = node {
+            self.barrier.said();
+        }
         self.outputs.push_back(FrontOutput::ToNode { node, msg });
+    }
+
+    /// Another core has heard everything that was told to it before this mark.
+    pub fn barrier_heard(&mut self, core: CoreId, mark: u64) {
+        let others = usize::from(self.options.cores.saturating_sub(1));
+        for conn in self.barrier.heard(others, core, mark) {
+            if let Some(slot) = self.by_id.get(&conn).copied() {
+                self.pong(slot);
+            }
+        }
     }
 
     /// Whether this core speaks for the server.

@@ -178,6 +178,15 @@ impl Front {
     fn on_ping(&mut self, now: Now, slot: u32) {
         let Some(conn) = self.conn(slot) else { return };
         conn.pulse.last_in = now.us;
+        let (id, others) = (conn.id, usize::from(self.options.cores.saturating_sub(1)));
+        if self.barrier.admits(others, id) {
+            self.pong(slot);
+        }
+    }
+
+    /// Answers a PING.
+    pub(super) fn pong(&mut self, slot: u32) {
+        let Some(conn) = self.conn(slot).filter(|conn| conn.is_open()) else { return };
         conn.out.line(write::pong);
         let greets = conn.connected && !conn.greeted;
         conn.greeted |= conn.connected;

@@ -94,6 +94,9 @@ impl Front {
 
     /// The end of a batch: what was queued becomes one write per connection.
     pub fn turn(&mut self, now: Now) {
+        if let Some(mark) = self.barrier.ask() {
+            self.outputs.push_back(FrontOutput::Barrier { mark });
+        }
         for slot in std::mem::take(&mut self.dirty) {
             if let Some(conn) = self.conn(slot) {
                 conn.dirty = false;

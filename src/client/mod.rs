@@ -14,6 +14,7 @@
 //! Reading order: [`front`] → `input` → `publish` → `deliver` → `connect`, `auth`, `permit`, `subs` → `life` → `pages`.
 
 pub mod auth;
+mod barrier;
 pub mod close;
 mod conn;
 pub mod connect;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::cluster::interest::Node;
 use crate::cluster::wire::NodeMsg;
 use crate::config::options::Permissions;
-use crate::ids::{AccountId, ConnId, GroupId};
+use crate::ids::{AccountId, ConnId, CoreId, GroupId};
 
 /// One wish of [`super::Front`].
 ///
@@ -59,6 +59,14 @@ pub enum FrontOutput {
     Bounce {
         group: GroupId,
         token: u64,
+    },
+    /// Every other core sends this mark back, behind the interest that it was told before: [`super::Front::barrier_heard`].
+    Barrier {
+        mark: u64,
+    },
+    /// A subscriber here does not keep up with what that core's clients publish.
+    PushBack {
+        core: CoreId,
     },
     SysEvent(SysEvent),
     Log {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::close::CloseReason;
 use super::front::Front;
 use super::output::{FrontOutput, Level};
+use crate::cluster::interest::Node;
 use crate::cluster::wire::{NodeMsg, Routed};
-use crate::ids::{AccountId, Now};
+use crate::ids::{AccountId, CoreId, Now};
 use crate::route::{Message, Scope};
 
 /// How long a publisher is held back when a subscriber of its messages has three quarters of its bound waiting (the
@@ -37,11 +38,15 @@ impl Front {
         self.plan.fill(scope, &self.matches, &exchange.interest, &mut self.lot, &takes);
         let mut plan = std::mem::take(&mut self.plan);
         let mut heard = false;
+        let origin = scope.core();
         for (slot, place) in &plan.clients {
-            heard |= self.deliver(now, from, *slot, *place, &message);
+            heard |= self.deliver(now, from, origin, *slot, *place, &message);
         }
         for share in plan.shares.drain(..) {
             heard = true;
+            if self.pressed.get(&share.node).is_some_and(|until| *until > now.us) {
+                self.stall(now, from);
+            }
             self.counts.routed.out_msgs += 1;
             self.counts.routed.out_bytes += message.len() as u64;
             let routed = routed(account, &message, share.plain, share.queues);
@@ -65,7 +70,15 @@ impl Front {
     }
 
     /// Queues a message for one subscription.
-    fn deliver(&mut self, now: Now, from: Option<u32>, slot: u32, place: u32, message: &Message) -> bool {
+    fn deliver(
+        &mut self,
+        now: Now,
+        from: Option<u32>,
+        origin: Option<CoreId>,
+        slot: u32,
+        place: u32,
+        message: &Message,
+    ) -> bool {
         let pending_max = self.config.limits.pending_bytes_max;
         let Some(conn) = self.conns.get_mut(slot as usize).and_then(Option::as_mut) else { return false };
         if !conn.is_open() {
@@ -98,8 +111,25 @@ impl Front {
             self.cut_slow(now, slot);
         } else if pending > pending_max / 4 * 3 {
             self.stall(now, from);
+            if let Some(core) = origin {
+                self.push_back(now, core);
+            }
         }
         true
+    }
+
+    /// Tells the core where the publisher is that a subscriber here does not keep up; once per stall, not per message.
+    fn push_back(&mut self, now: Now, core: CoreId) {
+        let told = self.pushed.entry(core).or_default();
+        if *told <= now.us {
+            *told = now.us + STALL_US / 2;
+            self.outputs.push_back(FrontOutput::PushBack { core });
+        }
+    }
+
+    /// A node says that a subscriber there does not keep up: whoever publishes to it from here is held back for a moment.
+    pub fn pressed(&mut self, now: Now, node: Node) {
+        self.pressed.insert(node, now.us + STALL_US);
     }
 
     fn cut_slow(&mut self, now: Now, slot: u32) {

@@ -48,19 +48,27 @@ impl Cluster {
     /// Carries everything that nodes say to each other, until they are silent.
     fn run(&mut self) {
         loop {
-            let mut mail = Vec::new();
+            let (mut mail, mut marks) = (Vec::new(), Vec::new());
             for (from, desk) in &mut self.desks {
                 desk.settle();
-                mail.extend(desk.others.drain(..).filter_map(|output| match output {
-                    FrontOutput::ToNode { node, msg } => Some((*from, node, msg)),
-                    _ => None,
-                }));
+                for output in desk.others.drain(..) {
+                    match output {
+                        FrontOutput::ToNode { node, msg } => mail.push((*from, node, msg)),
+                        FrontOutput::Barrier { mark } => marks.push((*from, mark)),
+                        _ => {}
+                    }
+                }
             }
-            if mail.is_empty() {
+            if mail.is_empty() && marks.is_empty() {
                 return;
             }
             for (from, node, msg) in mail {
                 self.carry(from, node, msg);
+            }
+            for ((server, core), mark) in marks {
+                for other in (0..self.cores).filter(|other| *other != core) {
+                    self.at(server, core).front.barrier_heard(other, mark);
+                }
             }
         }
     }
