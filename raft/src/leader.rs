@@ -303,7 +303,9 @@ impl Node {
         // this one's.
         let restarted = peer.pace == Pace::Replicate && commit < peer.commit;
         peer.commit = if restarted { commit } else { peer.commit.max(commit.min(peer.matched)) };
-        if peer.on_heartbeat(last) || restarted {
+        // It was away when the commit was told, and the heartbeats since cannot tell it for the same reason.
+        let deaf = peer.pace == Pace::Replicate && commit < peer.commit_told.min(peer.matched);
+        if peer.on_heartbeat(last) || restarted || deaf {
             self.send_append(at, true);
         }
         self.confirm_reads();
