@@ -134,7 +134,7 @@ impl World {
         }
         let Some((_, leader)) = list.iter().find(|(_, status)| status.role == GroupRole::Leader) else {
             let states: Vec<String> = list.iter().map(|(at, s)| self.state_text(*at, s)).collect();
-            return Some(format!("group {:x} has no leader: {}", group.0, states.join("; ")));
+            return Some(format!("{} has no leader: {}", self.group_name(group), states.join("; ")));
         };
         for voter in &leader.voters {
             let Some(at) = self.index_of(*voter) else { return Some(format!("group {:x}: {voter} votes", group.0)) };

@@ -6,8 +6,7 @@ use trestle_sim::mutants::{self, Mutant};
 use trestle_sim::options::Options;
 use trestle_sim::run::{Report, run};
 
-const USAGE: &str =
-    "trestle-sim [--seeds N] [--seed 0xS] [--servers N] [--cores N] [--storm MS] [--mutant NAME] [--trace] [--all]";
+const USAGE: &str = "trestle-sim [--seeds N] [--seed 0xS] [--servers N] [--cores N] [--storm MS] [--mutant NAME] [--edits] [--trace] [--all]";
 
 /// Lines of a failing run that are printed without --trace.
 const TAIL: usize = 40;
@@ -22,6 +21,8 @@ struct Wish {
     trace: bool,
     /// Go on after a failure.
     all: bool,
+    /// The operator changes replica counts, too.
+    edits: bool,
 }
 
 fn main() -> ExitCode {
@@ -52,6 +53,7 @@ fn options(wish: &Wish, seed: u64) -> Options {
     options.servers = wish.servers.unwrap_or(options.servers);
     options.cores = wish.cores.unwrap_or(options.cores);
     options.storm_ms = wish.storm_ms.unwrap_or(options.storm_ms);
+    options.faults.edits |= wish.edits;
     (options.mutant, options.trace) = (wish.mutant, wish.trace);
     options
 }
@@ -80,16 +82,31 @@ fn tell(report: &Report, wish: &Wish) {
         println!("  ! {what}");
     }
     let mutant = wish.mutant.map(|mutant| format!(" --mutant {}", mutant.name())).unwrap_or_default();
-    println!("  again: trestle-sim --seed {:#x}{mutant} --trace   (same commit)", report.seed);
+    let edits = if wish.edits { " --edits" } else { "" };
+    println!("  again: trestle-sim --seed {:#x}{mutant}{edits} --trace   (same commit)", report.seed);
 }
 
 fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
-    let mut wish =
-        Wish { seeds: 0, first: 1, servers: None, cores: None, storm_ms: None, mutant: None, trace: false, all: false };
+    let mut wish = Wish {
+        seeds: 0,
+        first: 1,
+        servers: None,
+        cores: None,
+        storm_ms: None,
+        mutant: None,
+        trace: false,
+        all: false,
+        edits: false,
+    };
     while let Some(word) = words.next() {
-        if word == "--trace" || word == "--all" {
-            wish.trace |= word == "--trace";
-            wish.all |= word == "--all";
+        let flag = match word.as_str() {
+            "--trace" => Some(&mut wish.trace),
+            "--all" => Some(&mut wish.all),
+            "--edits" => Some(&mut wish.edits),
+            _ => None,
+        };
+        if let Some(flag) = flag {
+            *flag = true;
             continue;
         }
         let value = words.next().ok_or(format!("{word} wants a value"))?;

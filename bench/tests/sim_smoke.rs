@@ -8,9 +8,8 @@ use trestle_sim::run::{Report, run};
 
 /// Seeds that every change must pass.
 const FIXED: u64 = 8;
-/// Seeds that found something: 0x12, a server that left a group gave a forgotten vote away (two leaders in a term), and
-/// consumers lost their replicas before their groups had changed; 0x1393, returned members founded a group anew.
-const STORIES: [(u64, u64); 2] = [(0x12, 6_000), (0x1393, 10_000)];
+/// Seeds that found something: a meta follower that missed a commit by a crash was never told it again.
+const STORIES: [u64; 1] = [0xea0e_0409_868f_5401];
 /// How long unseen seeds are tried after that.
 const FRESH_TIME: Duration = Duration::from_secs(15);
 /// Seeds within which each mutant must be caught.
@@ -37,8 +36,8 @@ fn fixed_seeds_hold_every_promise() {
 
 #[test]
 fn seeds_that_found_something_hold_every_promise() {
-    for (seed, storm_ms) in STORIES {
-        check(&run(&Options { storm_ms, ..Options::of_seed(seed) }));
+    for seed in STORIES {
+        check(&run(&Options::of_seed(seed)));
     }
 }
 
