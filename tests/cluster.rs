@@ -12,7 +12,11 @@ const STREAM: &str = r#"{"name":"S","subjects":["s.>"],"num_replicas":3}"#;
 
 /// Publishes until acknowledged; the sequence. A try whose answer was lost may have been stored.
 fn publish(client: &mut Client, payload: &str) -> u64 {
-    wait_for("an acknowledgement", || client.publish("s.x", payload).ok())
+    // A try that reaches a leader as it dies is never answered.
+    client.set_timeout(std::time::Duration::from_millis(500));
+    let seq = wait_for("an acknowledgement", || client.publish("s.x", payload).ok());
+    client.set_timeout(common::PATIENCE);
+    seq
 }
 
 /// Every payload of the stream, read back one by one, once it holds at least `expected`: a new leader may not have
