@@ -62,7 +62,7 @@ pub fn finish(child: Child) -> Result<Said, String> {
     if !output.status.success() {
         return Err(complaint());
     }
-    let line = text.lines().filter(|line| line.contains("stats:")).next_back().ok_or_else(complaint)?;
+    let line = text.lines().rfind(|line| line.contains("stats:")).ok_or_else(complaint)?;
     let rate = number_before(line, " msgs/sec").ok_or_else(complaint)?;
     let after = |label| number_after(line, label).unwrap_or(0.0);
     Ok(Said { rate, p50_us: after("P50: "), p99_us: after("P99: ") })

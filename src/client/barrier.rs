@@ -50,8 +50,8 @@ impl Barrier {
         *known = mark.max(*known);
         let confirmed = self.confirmed(others);
         let mut ready = Vec::new();
-        while let Some((_, conn)) = self.waiting.pop_front_if(|(mark, _)| *mark <= confirmed) {
-            ready.push(conn);
+        while self.waiting.front().is_some_and(|(mark, _)| *mark <= confirmed) {
+            ready.extend(self.waiting.pop_front().map(|(_, conn)| conn));
         }
         ready
     }
