@@ -1,7 +1,7 @@
 //! Reading single messages and batches: `STREAM.MSG.GET`, which only the leader answers, in JSON, and `DIRECT.GET`,
 //! which any replica answers, in headers. Follows `stream.go` (`getDirectRequest`, `getDirectMulti`) and ADR-31.
 //!
-//! Which messages are meant is decided here from the index alone; the hub reads them and [`render`] makes each an
+//! Which messages are meant is decided here from the index alone; the hub reads them and [`render()`] makes each an
 //! answer. A message that went away meanwhile is answered as not found.
 
 use std::collections::VecDeque;

@@ -309,7 +309,7 @@ impl Parser {
         }))
     }
 
-    /// PUB subject [reply] size · HPUB subject [reply] headers size · MSG and HMSG with a sid behind the subject.
+    /// `PUB subject [reply] size` · `HPUB subject [reply] headers size` · MSG and HMSG with a sid behind the subject.
     fn message_line(
         &self,
         verb: Verb,
@@ -370,7 +370,7 @@ impl Parser {
     }
 }
 
-/// SUB subject [queue] sid
+/// `SUB subject [queue] sid`
 fn sub(input: &Bytes, line: Range<usize>) -> Result<Op, ParseError> {
     let args = Args::split(input, line);
     if args.count != 2 && args.count != 3 {
@@ -380,7 +380,7 @@ fn sub(input: &Bytes, line: Range<usize>) -> Result<Op, ParseError> {
     Ok(Op::Sub { subject: input.slice(args.at(0)), queue, sid: input.slice(args.at(args.count - 1)) })
 }
 
-/// UNSUB sid [max]
+/// `UNSUB sid [max]`
 fn unsub(input: &Bytes, line: Range<usize>) -> Result<Op, ParseError> {
     let args = Args::split(input, line);
     if args.count != 1 && args.count != 2 {
