@@ -9,26 +9,27 @@
 //! [`Shard::handle`] takes events of one turn; the first [`Shard::poll_effect`] after them ends the turn (one write per
 //! connection, one frame per peer and lane, one append for all groups), and the effects are drained from there.
 
+mod leaders;
+mod links;
+mod operators;
+mod services;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use net::peer::hello::Hello;
 
 use crate::account::Accounts;
-use crate::api;
 use crate::client::{Front, FrontOptions, FrontOutput, Service};
 use crate::cluster::interest::Node;
 use crate::cluster::peers::{self, Peers};
 use crate::cluster::table::ServerFacts;
-use crate::cluster::view::{Peer, View};
-use crate::cluster::wire::{Asset, Lead, NodeMsg, Request, RequestKind};
+use crate::cluster::view::View;
+use crate::cluster::wire::{NodeMsg, RequestKind};
 use crate::config::Config;
-use crate::consumer::ack::AckSubject;
-use crate::event::{Admin, Effect, Event, Level, Mail};
+use crate::event::{Effect, Event, Mail};
 use crate::ids::{AccountId, CoreId, GroupId, Now, Place, ServerId};
 use crate::jetstream::{JetStream, JsOptions, JsOutput};
-use crate::reply::Reply;
 use crate::system::System;
 
 /// The core that owns the links to other servers, the meta group and the pages.
@@ -61,23 +62,13 @@ pub struct Shard {
     effects: VecDeque<Effect>,
     now: Now,
     turn_open: bool,
-    stopping: Option<Stopping>,
+    stopping: Option<operators::Stopping>,
     dialled: Vec<String>,
     /// Connections of the other cores, as they told.
     census: BTreeMap<CoreId, (u32, Vec<(AccountId, u32)>)>,
     /// A connection came or went in this turn: the others must know.
     census_due: bool,
 }
-
-/// A clean stop waits for leadership to be handed over, but not for ever.
-#[derive(Debug, Clone, Copy)]
-struct Stopping {
-    deadline_us: u64,
-    done: bool,
-}
-
-/// How long a clean stop waits for others to take leadership over: a few round trips over a WAN.
-const STOP_PATIENCE_US: u64 = 1_500_000;
 
 impl Shard {
     pub fn new(options: ShardOptions, now: Now) -> Shard {
@@ -336,277 +327,6 @@ impl Shard {
         self.front.interest(Node::Server(from.server), account, subject, queue, add);
     }
 
-    // ---- links
-
-    fn on_peer_up(&mut self, peer: ServerId, hello: Box<Hello>) {
-        self.peers.up(peer);
-        let told = hello.clone();
-        self.mail_all(|| Mail::PeerUp { peer, hello: told.clone() });
-        self.learn_peer(peer, &hello);
-        self.front.node_up(peer);
-        self.drain_front();
-        let mine: Vec<Lead> = self.view.leads.of(self.me.server).cloned().collect();
-        for lead in mine {
-            self.send(Place { server: peer, core: LINK_CORE }, NodeMsg::Lead(lead));
-        }
-        self.gossip();
-    }
-
-    fn learn_peer(&mut self, peer: ServerId, hello: &Hello) {
-        let facts = ServerFacts {
-            name: hello.server_name.clone(),
-            cluster: hello.cluster.clone(),
-            domain: hello.domain.clone(),
-            tags: hello.tags.clone(),
-            file_bytes_max: 0,
-            memory_bytes_max: 0,
-        };
-        self.system.peer_up(self.now, peer, hello);
-        let (cores, empty) = (hello.cores.max(1), hello.store.is_none());
-        self.view.peers.insert(peer, Peer { cores, facts, jetstream: hello.jetstream, empty });
-        if let Some(js) = self.js.as_mut().filter(|_| hello.jetstream) {
-            js.peer_up(self.now, &self.view, peer);
-        }
-    }
-
-    fn on_peer_gone(&mut self, peer: ServerId) {
-        self.peers.gone(peer);
-        self.mail_all(|| Mail::PeerGone { peer });
-        self.lose_peer(peer);
-        self.refresh_urls();
-    }
-
-    fn lose_peer(&mut self, peer: ServerId) {
-        self.view.peers.remove(&peer);
-        self.system.peer_gone(peer);
-        self.front.forget(Node::Server(peer));
-        for group in self.view.leads.forget_server(peer) {
-            self.front.stream_subjects(group, Accounts::GLOBAL, None);
-            self.forget_stream(group);
-        }
-        if let Some(js) = &mut self.js {
-            js.peer_gone(self.now, &self.view, peer);
-        }
-    }
-
-    fn on_rtt(&mut self, peer: ServerId, rtt_us: u64) {
-        self.mail_all(|| Mail::PeerRtt { peer, rtt_us });
-        self.system.peer_rtt(peer, rtt_us);
-        if let Some(js) = &mut self.js {
-            js.peer_rtt(self.now, peer, rtt_us);
-        }
-    }
-
-    /// A server says goodbye: it counts as gone at once, though its link may stand for a moment more.
-    fn on_goodbye(&mut self, server: ServerId) {
-        if self.view.peers.contains_key(&server) {
-            self.effects.push_back(Effect::PeerClose { peer: server, why: "it is shutting down".into() });
-            self.on_peer_gone(server);
-        }
-    }
-
-    fn dial_routes(&mut self) {
-        if self.me.core != LINK_CORE {
-            return;
-        }
-        let routes: Vec<String> = self
-            .config
-            .cluster
-            .iter()
-            .flat_map(|cluster| cluster.routes.iter().map(|route| route.to_string()))
-            .collect();
-        for route in routes {
-            self.dial(route);
-        }
-    }
-
-    fn dial(&mut self, route: String) {
-        if !self.dialled.contains(&route) {
-            self.dialled.push(route.clone());
-            self.effects.push_back(Effect::Dial { route });
-        }
-    }
-
-    /// Tells every peer the routes and client URLs of all: a newcomer learns the cluster from one seed.
-    fn gossip(&mut self) {
-        self.refresh_urls();
-        let (routes, client_urls) = self.system.known_urls();
-        self.send_all_peers(&NodeMsg::Gossip { routes, client_urls });
-    }
-
-    fn on_gossip(&mut self, routes: Vec<String>, _client_urls: Vec<String>) {
-        if self.me.core != LINK_CORE {
-            return;
-        }
-        let mine = self.system.own_route();
-        let known = self.system.peer_routes();
-        for route in routes {
-            if route != mine && !known.contains(&route) && !self.dialled.contains(&route) {
-                self.effects.push_back(Effect::DialOnce { route });
-            }
-        }
-    }
-
-    fn refresh_urls(&mut self) {
-        let urls = self.system.client_urls(&self.view);
-        self.front.cluster_urls(self.now, urls);
-        self.drain_front();
-    }
-
-    // ---- leaders
-
-    /// A leader was announced: by a core of this server (`server` is this one) or by another server.
-    fn on_lead(&mut self, server: ServerId, lead: Lead) {
-        if !self.view.leads.learn(lead.clone()) {
-            return;
-        }
-        self.route_stream(&lead);
-        if self.me.core == LINK_CORE {
-            if server == self.me.server {
-                self.send_all_peers(&NodeMsg::Lead(lead));
-            } else {
-                self.mail_all(|| Mail::Node {
-                    from: Place { server, core: LINK_CORE },
-                    msg: NodeMsg::Lead(lead.clone()),
-                });
-            }
-        }
-    }
-
-    fn on_unlead(&mut self, server: ServerId, group: GroupId, term: u64) {
-        if !self.view.leads.unlearn(group, term) {
-            return;
-        }
-        self.forget_stream(group);
-        if self.me.core == LINK_CORE {
-            let msg = NodeMsg::Unlead { group, term };
-            if server == self.me.server {
-                self.send_all_peers(&msg);
-            } else {
-                self.mail_all(|| Mail::Node { from: Place { server, core: LINK_CORE }, msg: msg.clone() });
-            }
-        }
-    }
-
-    /// Publishes find a led stream by its subjects.
-    fn route_stream(&mut self, lead: &Lead) {
-        if let Asset::Stream { account, subjects, .. } = &lead.asset {
-            self.front.stream_subjects(lead.group, *account, Some(subjects.clone()));
-        }
-    }
-
-    fn forget_stream(&mut self, group: GroupId) {
-        let accounts: Vec<AccountId> = self.accounts.iter().map(|account| account.id).collect();
-        for account in accounts {
-            self.front.stream_subjects(group, account, None);
-        }
-    }
-
-    // ---- services
-
-    fn register_services(&mut self) {
-        let clustered = self.config.cluster.is_some();
-        if self.js.is_some() || clustered {
-            let domain = self.config.jetstream.as_ref().and_then(|js| js.domain.clone());
-            let accounts: Vec<AccountId> = self.accounts.iter().map(|account| account.id).collect();
-            for account in accounts {
-                self.front.service(account, Bytes::from_static(b"$JS.API.>"), Service::Api, false);
-                self.front.service(account, Bytes::from_static(b"$JS.ACK.>"), Service::Ack, false);
-                if let Some(domain) = &domain {
-                    let filter = format!("$JS.{domain}.API.>");
-                    self.front.service(account, filter.into(), Service::Api, false);
-                }
-            }
-        }
-        self.system.register(&mut self.front, &self.accounts, self.me.core == LINK_CORE);
-    }
-
-    /// Finds out which group answers an API request, and sends it there.
-    fn on_api(
-        &mut self,
-        account: AccountId,
-        subject: Bytes,
-        reply: Option<Bytes>,
-        headers: Option<Bytes>,
-        payload: Bytes,
-    ) {
-        let entry = api::enter::enter(
-            &self.config,
-            &self.accounts,
-            self.js.as_ref().map(JetStream::table),
-            &self.view,
-            account,
-            &subject,
-        );
-        match entry {
-            api::enter::Entry::To { group, kind, server } => {
-                let origin = self.me;
-                let request = Request { group, hops: 0, origin, account, kind, subject, reply, headers, payload };
-                let to = self.view.place_of(group, server);
-                self.send(to, NodeMsg::Request(request));
-            }
-            api::enter::Entry::Answer(answer) => {
-                if let Some(subject) = reply {
-                    let (to, headers, payload) = (self.me, answer.headers, answer.payload);
-                    self.on_reply(Reply {
-                        to,
-                        account,
-                        subject,
-                        reply: None,
-                        headers,
-                        payload,
-                        shown: None,
-                        bounce: None,
-                    });
-                }
-            }
-            api::enter::Entry::Silent => {}
-        }
-    }
-
-    fn on_ack(&mut self, account: AccountId, subject: Bytes, reply: Option<Bytes>, payload: Bytes) {
-        let Some(ack) = AckSubject::parse(&subject) else { return };
-        let names = (std::str::from_utf8(ack.stream), std::str::from_utf8(ack.consumer));
-        let (Ok(stream), Ok(consumer)) = names else { return };
-        let Some(group) = self.view.leads.consumer(account, stream, consumer).map(|lead| lead.group) else { return };
-        self.ask_leader(group, RequestKind::Ack, account, subject, reply, None, payload);
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn ask_leader(
-        &mut self,
-        group: GroupId,
-        kind: RequestKind,
-        account: AccountId,
-        subject: Bytes,
-        reply: Option<Bytes>,
-        headers: Option<Bytes>,
-        payload: Bytes,
-    ) {
-        let Some(to) = self.view.leader_place(group) else { return };
-        let origin = self.me;
-        let request = Request { group, hops: 0, origin, account, kind, subject, reply, headers, payload };
-        self.send(to, NodeMsg::Request(request));
-    }
-
-    fn on_request(&mut self, request: Request) {
-        if let Some(js) = &mut self.js {
-            js.on_request(self.now, &self.view, request);
-        }
-    }
-
-    /// A reply for a client of this core.
-    fn on_reply(&mut self, reply: Reply) {
-        let reply = match &mut self.js {
-            Some(js) => js.take_part(self.now, &self.view, reply),
-            None => Some(reply),
-        };
-        if let Some(reply) = reply {
-            self.front.reply(self.now, reply);
-            self.drain_front();
-        }
-    }
-
     // ---- what the parts say
 
     fn drain_front(&mut self) {
@@ -704,65 +424,5 @@ impl Shard {
 
     fn on_http(&mut self, conn: crate::ids::ConnId, target: &str) {
         self.system.on_http(self.now, conn, target);
-    }
-
-    // ---- operators
-
-    fn on_admin(&mut self, admin: Admin) {
-        let now = self.now;
-        match admin {
-            Admin::Reload(config) => self.reload(config),
-            Admin::LameDuck => {
-                self.front.lame_duck(now);
-                self.say_goodbye(true);
-                if let Some(js) = &mut self.js {
-                    js.hand_over(now);
-                }
-            }
-            Admin::Stop => {
-                self.stopping = Some(Stopping { deadline_us: now.us + STOP_PATIENCE_US, done: false });
-                if let Some(js) = &mut self.js {
-                    js.hand_over(now);
-                }
-            }
-        }
-    }
-
-    /// Lame duck keeps its links: others only learn that its clients will leave.
-    fn say_goodbye(&mut self, lame_duck: bool) {
-        if self.me.core == LINK_CORE {
-            self.system.going(self.now, lame_duck);
-            if !lame_duck {
-                self.send_all_peers(&NodeMsg::Goodbye { lame_duck });
-            }
-        }
-    }
-
-    fn check_stop(&mut self) {
-        let Some(stopping) = self.stopping.filter(|stopping| !stopping.done) else { return };
-        let waits = self.js.as_ref().is_some_and(|js| js.leads_others()) && self.now.us < stopping.deadline_us;
-        if waits {
-            return;
-        }
-        self.stopping = Some(Stopping { done: true, ..stopping });
-        self.say_goodbye(false);
-        self.drain_system();
-        self.front.close_all(self.now, "");
-        self.effects.push_back(Effect::Stopped);
-    }
-
-    fn reload(&mut self, config: Arc<Config>) {
-        self.accounts.reload(&config);
-        self.config = Arc::clone(&config);
-        self.front.reload(self.now, Arc::clone(&config));
-        self.system.reload(&config);
-        let facts = self.system.facts().clone();
-        if let Some(js) = &mut self.js {
-            js.reload(config, self.accounts.clone());
-            js.set_facts(self.now, facts);
-        }
-        self.register_services();
-        self.dial_routes();
-        self.effects.push_back(Effect::Log { level: Level::Info, text: "Reloaded server configuration".into() });
     }
 }

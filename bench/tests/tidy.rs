@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 const FILE_LINES_MAX: usize = 700;
 const FUNCTION_LINES_MAX: usize = 80;
 
-/// Files that were longer when the rule was made, with their length then: they may only shrink.
-const LONG_FILES: [(&str, usize); 1] = [("src/shard.rs", 768)];
+/// The hubs only dispatch: what grows belongs into a part. They may only shrink.
+const HUBS: [(&str, usize); 3] =
+    [("src/shard.rs", 430), ("src/config/mod.rs", 26), ("src/jetstream/mod.rs", 293)];
 
 /// The only places that may wait, read a clock or touch files.
 const SHELL: [&str; 6] = [
@@ -117,7 +118,7 @@ fn no_file_or_function_is_longer_than_its_ratchet() {
     let mut long_functions = Vec::new();
     for (name, text) in sources(&["src", "net", "raft", "storage", "bench"]) {
         let lines = text.lines().count();
-        let allowed = LONG_FILES.iter().find(|(long, _)| *long == name).map_or(FILE_LINES_MAX, |(_, lines)| *lines);
+        let allowed = HUBS.iter().find(|(hub, _)| *hub == name).map_or(FILE_LINES_MAX, |(_, lines)| *lines);
         if lines > allowed {
             wrong.push(format!("{name} has {lines} lines, {allowed} are allowed"));
         }

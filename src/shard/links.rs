@@ -1,0 +1,131 @@
+//! The hub's links to other servers: who is there, what a newcomer is told, which routes are dialled, what gossip adds.
+//!
+//! Core 0 owns the links and tells the other cores by mail; every core keeps its own view of the peers.
+
+use net::peer::hello::Hello;
+
+use super::{LINK_CORE, Shard};
+use crate::account::Accounts;
+use crate::cluster::interest::Node;
+use crate::cluster::table::ServerFacts;
+use crate::cluster::view::Peer;
+use crate::cluster::wire::{Lead, NodeMsg};
+use crate::event::{Effect, Mail};
+use crate::ids::{Place, ServerId};
+
+impl Shard {
+    pub(super) fn on_peer_up(&mut self, peer: ServerId, hello: Box<Hello>) {
+        self.peers.up(peer);
+        let told = hello.clone();
+        self.mail_all(|| Mail::PeerUp { peer, hello: told.clone() });
+        self.learn_peer(peer, &hello);
+        self.front.node_up(peer);
+        self.drain_front();
+        let mine: Vec<Lead> = self.view.leads.of(self.me.server).cloned().collect();
+        for lead in mine {
+            self.send(Place { server: peer, core: LINK_CORE }, NodeMsg::Lead(lead));
+        }
+        self.gossip();
+    }
+
+    pub(super) fn learn_peer(&mut self, peer: ServerId, hello: &Hello) {
+        let facts = ServerFacts {
+            name: hello.server_name.clone(),
+            cluster: hello.cluster.clone(),
+            domain: hello.domain.clone(),
+            tags: hello.tags.clone(),
+            file_bytes_max: 0,
+            memory_bytes_max: 0,
+        };
+        self.system.peer_up(self.now, peer, hello);
+        let (cores, empty) = (hello.cores.max(1), hello.store.is_none());
+        self.view.peers.insert(peer, Peer { cores, facts, jetstream: hello.jetstream, empty });
+        if let Some(js) = self.js.as_mut().filter(|_| hello.jetstream) {
+            js.peer_up(self.now, &self.view, peer);
+        }
+    }
+
+    pub(super) fn on_peer_gone(&mut self, peer: ServerId) {
+        self.peers.gone(peer);
+        self.mail_all(|| Mail::PeerGone { peer });
+        self.lose_peer(peer);
+        self.refresh_urls();
+    }
+
+    pub(super) fn lose_peer(&mut self, peer: ServerId) {
+        self.view.peers.remove(&peer);
+        self.system.peer_gone(peer);
+        self.front.forget(Node::Server(peer));
+        for group in self.view.leads.forget_server(peer) {
+            self.front.stream_subjects(group, Accounts::GLOBAL, None);
+            self.forget_stream(group);
+        }
+        if let Some(js) = &mut self.js {
+            js.peer_gone(self.now, &self.view, peer);
+        }
+    }
+
+    pub(super) fn on_rtt(&mut self, peer: ServerId, rtt_us: u64) {
+        self.mail_all(|| Mail::PeerRtt { peer, rtt_us });
+        self.system.peer_rtt(peer, rtt_us);
+        if let Some(js) = &mut self.js {
+            js.peer_rtt(self.now, peer, rtt_us);
+        }
+    }
+
+    /// A server says goodbye: it counts as gone at once, though its link may stand for a moment more.
+    pub(super) fn on_goodbye(&mut self, server: ServerId) {
+        if self.view.peers.contains_key(&server) {
+            self.effects.push_back(Effect::PeerClose { peer: server, why: "it is shutting down".into() });
+            self.on_peer_gone(server);
+        }
+    }
+
+    pub(super) fn dial_routes(&mut self) {
+        if self.me.core != LINK_CORE {
+            return;
+        }
+        let routes: Vec<String> = self
+            .config
+            .cluster
+            .iter()
+            .flat_map(|cluster| cluster.routes.iter().map(|route| route.to_string()))
+            .collect();
+        for route in routes {
+            self.dial(route);
+        }
+    }
+
+    fn dial(&mut self, route: String) {
+        if !self.dialled.contains(&route) {
+            self.dialled.push(route.clone());
+            self.effects.push_back(Effect::Dial { route });
+        }
+    }
+
+    /// Tells every peer the routes and client URLs of all: a newcomer learns the cluster from one seed.
+    fn gossip(&mut self) {
+        self.refresh_urls();
+        let (routes, client_urls) = self.system.known_urls();
+        self.send_all_peers(&NodeMsg::Gossip { routes, client_urls });
+    }
+
+    pub(super) fn on_gossip(&mut self, routes: Vec<String>, _client_urls: Vec<String>) {
+        if self.me.core != LINK_CORE {
+            return;
+        }
+        let mine = self.system.own_route();
+        let known = self.system.peer_routes();
+        for route in routes {
+            if route != mine && !known.contains(&route) && !self.dialled.contains(&route) {
+                self.effects.push_back(Effect::DialOnce { route });
+            }
+        }
+    }
+
+    fn refresh_urls(&mut self) {
+        let urls = self.system.client_urls(&self.view);
+        self.front.cluster_urls(self.now, urls);
+        self.drain_front();
+    }
+}

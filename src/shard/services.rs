@@ -1,0 +1,118 @@
+//! Requests of clients to the server itself, on their way to the group that answers, and the answers' way back.
+
+use bytes::Bytes;
+
+use super::{LINK_CORE, Shard};
+use crate::api;
+use crate::client::Service;
+use crate::cluster::wire::NodeMsg;
+use crate::cluster::wire::{Request, RequestKind};
+use crate::consumer::ack::AckSubject;
+use crate::ids::{AccountId, GroupId};
+use crate::jetstream::JetStream;
+use crate::reply::Reply;
+
+impl Shard {
+    pub(super) fn register_services(&mut self) {
+        let clustered = self.config.cluster.is_some();
+        if self.js.is_some() || clustered {
+            let domain = self.config.jetstream.as_ref().and_then(|js| js.domain.clone());
+            let accounts: Vec<AccountId> = self.accounts.iter().map(|account| account.id).collect();
+            for account in accounts {
+                self.front.service(account, Bytes::from_static(b"$JS.API.>"), Service::Api, false);
+                self.front.service(account, Bytes::from_static(b"$JS.ACK.>"), Service::Ack, false);
+                if let Some(domain) = &domain {
+                    let filter = format!("$JS.{domain}.API.>");
+                    self.front.service(account, filter.into(), Service::Api, false);
+                }
+            }
+        }
+        self.system.register(&mut self.front, &self.accounts, self.me.core == LINK_CORE);
+    }
+
+    /// Finds out which group answers an API request, and sends it there.
+    pub(super) fn on_api(
+        &mut self,
+        account: AccountId,
+        subject: Bytes,
+        reply: Option<Bytes>,
+        headers: Option<Bytes>,
+        payload: Bytes,
+    ) {
+        let entry = api::enter::enter(
+            &self.config,
+            &self.accounts,
+            self.js.as_ref().map(JetStream::table),
+            &self.view,
+            account,
+            &subject,
+        );
+        match entry {
+            api::enter::Entry::To { group, kind, server } => {
+                let origin = self.me;
+                let request = Request { group, hops: 0, origin, account, kind, subject, reply, headers, payload };
+                let to = self.view.place_of(group, server);
+                self.send(to, NodeMsg::Request(request));
+            }
+            api::enter::Entry::Answer(answer) => {
+                if let Some(subject) = reply {
+                    let (to, headers, payload) = (self.me, answer.headers, answer.payload);
+                    self.on_reply(Reply {
+                        to,
+                        account,
+                        subject,
+                        reply: None,
+                        headers,
+                        payload,
+                        shown: None,
+                        bounce: None,
+                    });
+                }
+            }
+            api::enter::Entry::Silent => {}
+        }
+    }
+
+    pub(super) fn on_ack(&mut self, account: AccountId, subject: Bytes, reply: Option<Bytes>, payload: Bytes) {
+        let Some(ack) = AckSubject::parse(&subject) else { return };
+        let names = (std::str::from_utf8(ack.stream), std::str::from_utf8(ack.consumer));
+        let (Ok(stream), Ok(consumer)) = names else { return };
+        let Some(group) = self.view.leads.consumer(account, stream, consumer).map(|lead| lead.group) else { return };
+        self.ask_leader(group, RequestKind::Ack, account, subject, reply, None, payload);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn ask_leader(
+        &mut self,
+        group: GroupId,
+        kind: RequestKind,
+        account: AccountId,
+        subject: Bytes,
+        reply: Option<Bytes>,
+        headers: Option<Bytes>,
+        payload: Bytes,
+    ) {
+        let Some(to) = self.view.leader_place(group) else { return };
+        let origin = self.me;
+        let request = Request { group, hops: 0, origin, account, kind, subject, reply, headers, payload };
+        self.send(to, NodeMsg::Request(request));
+    }
+
+    pub(super) fn on_request(&mut self, request: Request) {
+        if let Some(js) = &mut self.js {
+            js.on_request(self.now, &self.view, request);
+        }
+    }
+
+    /// A reply for a client of this core.
+    pub(super) fn on_reply(&mut self, reply: Reply) {
+        let reply = match &mut self.js {
+            Some(js) => js.take_part(self.now, &self.view, reply),
+            None => Some(reply),
+        };
+        if let Some(reply) = reply {
+            self.front.reply(self.now, reply);
+            self.drain_front();
+        }
+    }
+}
