@@ -47,7 +47,8 @@ pub enum GroupOutput {
         group: GroupId,
         upto: u64,
     },
-    /// This replica leads now or no more, or somebody else does.
+    /// This replica leads now or no more, or somebody else does. It leads once an entry of its own term was handed out as
+    /// committed: the machine has then applied everything that any leader before it acknowledged.
     Role {
         group: GroupId,
         leading: bool,

@@ -57,8 +57,10 @@ pub(super) struct Replica {
     pub retain: Retain,
     /// What `Committed` or `Restored` said last.
     pub commit: u64,
-    /// What `Role` said last.
+    /// Whether raft leads here, in which term, and who leads.
     pub shown: (bool, u64, Option<ServerId>),
+    /// What `Role` said last: the same, but leading only with an entry of the own term committed.
+    pub told: (bool, u64, Option<ServerId>),
     pub parked: BTreeMap<ServerId, VecDeque<Parked>>,
     pub senders: BTreeMap<ServerId, Sender>,
     pub receiver: Option<Receiver>,
@@ -101,6 +103,7 @@ impl Replica {
             retain: Retain::default(),
             commit: 0,
             shown: (false, 0, None),
+            told: (false, 0, None),
             parked: BTreeMap::new(),
             senders: BTreeMap::new(),
             receiver: None,

@@ -70,6 +70,7 @@ impl Replica {
                 self.commit = upto;
                 self.window.trim(upto.min(self.retain.durable));
                 core.output(GroupOutput::Committed { group: self.id, upto });
+                self.tell_role(core, now);
             }
             Output::Role { .. } => {
                 self.active_us = now.us;
@@ -207,15 +208,27 @@ impl Replica {
         if shown == self.shown {
             return;
         }
+        let (leading, ..) = shown;
         let led = std::mem::replace(&mut self.shown, shown).0;
-        let (leading, term, leader) = shown;
-        core.output(GroupOutput::Role { group: self.id, leading, term, leader });
         if led && !leading {
             self.stop_senders(core);
             self.parked.clear();
         }
-        self.members_at = leading.then_some(now.us);
+        self.tell_role(core, now);
         self.register(core, now);
+    }
+
+    /// Tells the machine who leads. This replica itself only from the moment when an entry of its own term is committed
+    /// and handed out: before that it may lack what its predecessor acknowledged.
+    fn tell_role(&mut self, core: &mut Core, now: Now) {
+        let (leading, term, leader) = self.shown;
+        let own = self.node.as_ref().is_some_and(|node| node.term_at(self.commit) == Some(term));
+        let told = (leading && own, term, leader);
+        if std::mem::replace(&mut self.told, told) == told {
+            return;
+        }
+        core.output(GroupOutput::Role { group: self.id, leading: told.0, term, leader });
+        self.members_at = told.0.then_some(now.us);
     }
 
     pub(super) fn show_members(&mut self, core: &mut Core, now: Now) {

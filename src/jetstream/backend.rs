@@ -301,7 +301,7 @@ impl JetStream {
         if !hosted.leading || slot.group() != group {
             return;
         }
-        let first = hosted.stream.applied() == 0 && hosted.asked_config.is_none();
+        let first = !hosted.created && hosted.asked_config.is_none();
         let differs = hosted.asked_config.as_ref().unwrap_or(hosted.stream.config()) != &slot.config;
         if first || differs {
             let answer = slot.asked.as_ref().map(|asked| Answer {

@@ -108,6 +108,7 @@ fn what_a_stream_released_leaves_the_log() {
     let mut world = World::new(5, 1);
     world.run(100_000);
     world.open(&World::spec(G, GroupKind::Stream, &[1]));
+    world.until(1_000_000, "led", |world| world.leader(G).is_some());
     let mut last = 0;
     for number in 0..40_000 {
         if let Ok(index) = world.propose(G, value(number, 600)) {

@@ -398,7 +398,9 @@ impl World {
                 groups.applied(group, upto);
             }
             GroupOutput::Role { group, leading, .. } => {
+                let acked = self.acked.get(&group).copied().unwrap_or(0);
                 if let Some(toy) = server.machines.get_mut(&group) {
+                    assert!(!leading || toy.applied >= acked, "{} leads {group:?} before it knows all", at.0);
                     toy.leading = leading;
                 }
             }
