@@ -102,6 +102,12 @@ pub enum Target<'a> {
 /// Subjects below which everything is the API's.
 pub const PREFIX: &str = "$JS.API.";
 
+/// Whether a subject of the API asks a consumer for messages, under whatever domain.
+pub fn is_pull(subject: &[u8]) -> bool {
+    const MARK: &[u8] = b".CONSUMER.MSG.NEXT.";
+    subject.windows(MARK.len()).any(|part| part == MARK)
+}
+
 /// The part of a request's subject behind `$JS.API.` or `$JS.<domain>.API.`, when the domain is ours.
 pub fn strip_prefix<'a>(subject: &'a str, domain: Option<&str>) -> Option<&'a str> {
     if let Some(rest) = subject.strip_prefix(PREFIX) {

@@ -98,8 +98,12 @@ impl Front {
         serde_json::to_vec(&info).unwrap_or_default()
     }
 
-    /// Own URLs, then the others'; a lame duck sends its clients away and names only the others.
+    /// Own URLs, then the others'; a lame duck sends its clients away and names only the others. A server without a
+    /// cluster names nobody: its clients know where they are.
     fn connect_urls(&self) -> Vec<String> {
+        if self.options.cluster.is_none() {
+            return Vec::new();
+        }
         let mut urls = if self.lame_duck.is_some() { Vec::new() } else { self.options.client_urls.clone() };
         urls.extend(self.other_urls.iter().filter(|url| !self.options.client_urls.contains(url)).cloned());
         urls

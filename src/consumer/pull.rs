@@ -150,6 +150,11 @@ impl Pull {
         self.expires_us.into_iter().chain(heartbeat).min()
     }
 
+    /// Whether it waits for nothing more than what there is.
+    fn is_served(&self) -> bool {
+        self.no_wait && (self.expires_us.is_none() || self.delivered > 0)
+    }
+
     fn due(&self, now_us: u64) -> bool {
         self.expires_us.is_some_and(|at| at <= now_us)
     }
@@ -231,11 +236,19 @@ impl PullQueue {
         None
     }
 
-    /// Ends requests whose time is over, and sends heartbeats of the others.
+    /// Ends requests whose time is over, and sends heartbeats of the others. When any of them has something due, those that
+    /// do not wait for more end too, even while unacknowledged messages hold deliveries up (peer behaviour).
     pub fn on_time(&mut self, now_us: u64, beat: &Status, mut tell: impl FnMut(Inbox, Status)) {
+        if self.next_timer().is_none_or(|at| at > now_us) {
+            return;
+        }
         self.queue.retain_mut(|pull| {
             if pull.due(now_us) {
                 tell(pull.inbox.clone(), Status::Timeout(pull.left()));
+                return false;
+            }
+            if pull.is_served() {
+                tell(pull.inbox.clone(), Status::NoMessages);
                 return false;
             }
             if pull.heartbeat_us > 0 && pull.heartbeat_at_us <= now_us {
@@ -249,7 +262,7 @@ impl PullQueue {
     /// There is nothing more to deliver: ends requests that do not wait for more.
     pub fn on_end(&mut self, mut tell: impl FnMut(Inbox, Status)) {
         self.queue.retain(|pull| {
-            let done = pull.no_wait && (pull.expires_us.is_none() || pull.delivered > 0);
+            let done = pull.is_served();
             if done {
                 tell(pull.inbox.clone(), Status::NoMessages);
             }

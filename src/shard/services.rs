@@ -39,6 +39,11 @@ impl Shard {
         headers: Option<Bytes>,
         payload: Bytes,
     ) {
+        // The peer drops a pull that nobody waits for; delivered, its messages would count as tries.
+        let unheard = |reply: &Bytes| !self.front.has_interest(account, reply);
+        if api::call::is_pull(&subject) && reply.as_ref().is_some_and(unheard) {
+            return;
+        }
         let entry = api::enter::enter(
             &self.config,
             &self.accounts,

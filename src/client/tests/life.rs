@@ -261,6 +261,7 @@ fn account_limits_hold_for_the_whole_server() {
 #[test]
 fn a_lame_duck_tells_its_clients_and_closes_them_one_by_one() {
     let mut options = options(config("lame_duck_duration: \"30s\", lame_duck_grace_period: \"10s\""), 1, 0, 1);
+    options.cluster = Some("C".to_string());
     options.client_urls = vec!["own:1".to_string()];
     let mut desk = Desk::with(options);
     let clients: Vec<u64> = (0..5).map(|_| desk.connect()).collect();

@@ -189,6 +189,16 @@ fn no_wait_waits_for_nothing() {
 }
 
 #[test]
+fn no_wait_that_got_something_ends_with_the_first_timer_when_acks_are_missing() {
+    let mut scene = Scene::new(ConsumerConfig { max_ack_pending: 1, ..explicit() }, 2);
+    let body = "{\"batch\":5,\"no_wait\":true,\"expires\":9000000,\"idle_heartbeat\":1000000}";
+    assert_eq!(scene.pull("p", body), "p<-1.1.1.1.1");
+    assert_eq!(scene.pull("q", "{\"batch\":1,\"expires\":5000000}"), "");
+    scene.pass(1000);
+    assert_eq!(scene.turn(), "p: 404 No Messages");
+}
+
+#[test]
 fn limits_of_the_configuration_are_limits_of_pulls() {
     let config = ConsumerConfig { max_batch: 5, max_expires: 60_000_000_000, max_bytes: 100, ..explicit() };
     let mut scene = Scene::new(config, 1);
