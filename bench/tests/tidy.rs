@@ -202,18 +202,45 @@ fn nothing_says_that_it_is_unfinished() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
+/// README and everything below docs/, by path from the root.
+fn pages() -> Vec<(String, String)> {
+    let mut found = vec![PathBuf::from("README.md")];
+    for folder in ["docs", "docs/decisions"] {
+        let entries = fs::read_dir(root().join(folder)).expect("a folder of pages").flatten();
+        found.extend(entries.map(|entry| Path::new(folder).join(entry.file_name())));
+    }
+    found.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
+    found.sort();
+    let text = |page: &Path| fs::read_to_string(root().join(page)).expect("a page");
+    found.iter().map(|page| (page.to_string_lossy().into_owned(), text(page))).collect()
+}
+
 #[test]
-fn the_map_names_only_what_exists() {
+fn pages_name_only_files_that_exist() {
     let mut wrong = Vec::new();
-    for page in ["ARCHITECTURE.md", "SIMULATION.md", "RAFT.md", "ON_DISK.md", "WIRE.md"] {
-        let Ok(text) = fs::read_to_string(root().join("docs").join(page)) else { continue };
+    for (page, text) in pages() {
         for (at, piece) in text.split('`').enumerate() {
-            let is_path = ["src/", "net/", "raft/", "storage/", "bench/", "configs/", "docs/"]
+            let is_path = ["src/", "net/", "raft/", "storage/", "bench/", "configs/", "docs/", "tests/"]
                 .iter()
                 .any(|top| piece.starts_with(top));
             let plain = piece.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
             if at % 2 == 1 && is_path && plain && !root().join(piece).exists() {
-                wrong.push(format!("docs/{page}: {piece}"));
+                wrong.push(format!("{page}: {piece}"));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn links_of_pages_lead_somewhere() {
+    let mut wrong = Vec::new();
+    for (page, text) in pages() {
+        let folder = root().join(&page).parent().expect("a page lies in a folder").to_path_buf();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            let outside = target.is_empty() || target.contains("://");
+            if !outside && !folder.join(target).exists() {
+                wrong.push(format!("{page}: {target}"));
             }
         }
     }
