@@ -11,6 +11,7 @@ use bytes::Bytes;
 use net::peer::hello::Hello;
 use net::peer::lane::Lane;
 
+use crate::client::auth::Claim;
 use crate::cluster::table::{MetaEntry, Table};
 use crate::cluster::wire::{Lead, NodeMsg};
 use crate::config::Config;
@@ -22,14 +23,16 @@ use crate::system::page::Page;
 /// What happens to a shard.
 #[derive(Debug)]
 pub enum Event {
-    /// A client connected; the shard answers with INFO.
-    Accepted { conn: ConnId, remote: SocketAddr, local: SocketAddr },
+    /// A client connected; the shard answers with INFO. `others`: connections of the whole server that were open then.
+    Accepted { conn: ConnId, remote: SocketAddr, local: SocketAddr, others: u32 },
     /// Bytes a client sent, in order.
     ClientBytes { conn: ConnId, data: Bytes },
     /// This many bytes that the shard queued for a client have reached the socket.
     ClientWritten { conn: ConnId, bytes: usize },
     /// A client's connection is over (its peer closed, an error, or a close that the shard asked for).
     ClientGone { conn: ConnId, why: String },
+    /// The answer to [`Effect::Compare`]. It never comes for a claim that waited too long.
+    Compared { conn: ConnId, right: bool },
     /// An HTTP GET: path with query. Answered by [`Effect::HttpReply`].
     Http { conn: ConnId, target: String },
     /// All three lanes to a server stand and their handshakes agree.
@@ -79,6 +82,11 @@ pub enum Effect {
     ReadPause {
         conn: ConnId,
         paused: bool,
+    },
+    /// Find out, beside the cores, whether a client knows a secret whose comparison takes long.
+    Compare {
+        conn: ConnId,
+        claim: Box<Claim>,
     },
     HttpReply {
         conn: ConnId,
@@ -168,6 +176,10 @@ pub enum Mail {
     PeerGone {
         peer: ServerId,
     },
+    /// It leaves gently: its clients are sent to others.
+    PeerLameDuck {
+        peer: ServerId,
+    },
     PeerRtt {
         peer: ServerId,
         rtt_us: u64,
@@ -181,9 +193,8 @@ pub enum Mail {
     },
     /// A subscriber of the sender's does not keep up with what comes from the receiver's clients.
     PushBack,
-    /// Open connections of the sender, in all and by account: limits hold for the whole server.
+    /// Open connections of the sender by account: limits hold for the whole server.
     Census {
-        connections: u32,
         by_account: Vec<(AccountId, u32)>,
     },
     /// The meta group committed entries: every core applies them to its copy of the table.

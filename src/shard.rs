@@ -65,9 +65,7 @@ pub struct Shard {
     stopping: Option<operators::Stopping>,
     dialled: Vec<String>,
     /// Connections of the other cores, as they told.
-    census: BTreeMap<CoreId, (u32, Vec<(AccountId, u32)>)>,
-    /// A connection came or went in this turn: the others must know.
-    census_due: bool,
+    census: BTreeMap<CoreId, Vec<(AccountId, u32)>>,
 }
 
 impl Shard {
@@ -92,7 +90,6 @@ impl Shard {
             stopping: None,
             dialled: Vec::new(),
             census: BTreeMap::new(),
-            census_due: false,
             config,
         };
         shard.register_services();
@@ -116,9 +113,9 @@ impl Shard {
     pub fn handle(&mut self, now: Now, event: Event) {
         self.now = now;
         self.turn_open = true;
-        self.census_due |= matches!(event, Event::Accepted { .. } | Event::ClientGone { .. });
         match event {
-            Event::Accepted { conn, remote, local } => self.front.accepted(now, conn, remote, local),
+            Event::Accepted { conn, remote, local, others } => self.front.accepted(now, conn, remote, local, others),
+            Event::Compared { conn, right } => self.front.compared(now, conn, right),
             Event::ClientBytes { conn, data } => self.front.bytes(now, conn, data),
             Event::ClientWritten { conn, bytes } => self.front.written(now, conn, bytes),
             Event::ClientGone { conn, why } => self.front.gone(now, conn, &why),
@@ -188,9 +185,8 @@ impl Shard {
             }
         }
         self.check_stop();
-        if std::mem::take(&mut self.census_due) {
-            let (connections, by_account) = self.front.census();
-            self.mail_all(|| Mail::Census { connections, by_account: by_account.clone() });
+        if let Some(by_account) = self.front.census() {
+            self.mail_all(|| Mail::Census { by_account: by_account.clone() });
         }
         self.front.turn(now);
         self.drain_front();
@@ -243,7 +239,7 @@ impl Shard {
             NodeMsg::Unlead { group, term } => self.on_unlead(from.server, group, term),
             NodeMsg::Request(request) => self.on_request(request),
             NodeMsg::Gossip { routes, client_urls } => self.on_gossip(routes, client_urls),
-            NodeMsg::Goodbye { .. } => self.on_goodbye(from.server),
+            NodeMsg::Goodbye { lame_duck } => self.on_goodbye(from.server, lame_duck),
             js_msg => {
                 if let Some(js) = &mut self.js {
                     js.on_node(now, &self.view, from, js_msg);
@@ -260,6 +256,7 @@ impl Shard {
             Mail::ToPeer { to, msg } => self.peers.send(to.server, to.core, from, &msg, &self.accounts),
             Mail::PeerUp { peer, hello } => self.learn_peer(peer, &hello),
             Mail::PeerGone { peer } => self.lose_peer(peer),
+            Mail::PeerLameDuck { peer } => self.learn_lame_duck(peer),
             Mail::PeerRtt { peer, rtt_us } => {
                 if let Some(js) = &mut self.js {
                     js.peer_rtt(now, peer, rtt_us);
@@ -280,11 +277,9 @@ impl Shard {
             }
             Mail::BarrierHeard { mark } => self.front.barrier_heard(from, mark),
             Mail::PushBack => self.front.pressed(now, Node::Core(from)),
-            Mail::Census { connections, by_account } => {
-                self.census.insert(from, (connections, by_account));
-                let total = self.census.values().map(|(count, _)| count).sum();
-                let by_account = self.census.values().flat_map(|(_, by_account)| by_account.iter().copied()).collect();
-                self.front.elsewhere(total, by_account);
+            Mail::Census { by_account } => {
+                self.census.insert(from, by_account);
+                self.front.elsewhere(self.census.values().flatten().copied().collect());
             }
             Mail::Lead(lead) => self.on_lead(self.me.server, lead),
             Mail::Unlead { group, term } => self.on_unlead(self.me.server, group, term),
@@ -334,6 +329,7 @@ impl Shard {
             match output {
                 FrontOutput::Write { conn, data } => self.effects.push_back(Effect::ClientWrite { conn, data }),
                 FrontOutput::Close { conn } => self.effects.push_back(Effect::ClientClose { conn }),
+                FrontOutput::Compare { conn, claim } => self.effects.push_back(Effect::Compare { conn, claim }),
                 FrontOutput::ReadPause { conn, paused } => self.effects.push_back(Effect::ReadPause { conn, paused }),
                 FrontOutput::ToNode { node: Node::Core(core), msg } => {
                     self.send(Place { server: self.me.server, core }, msg);

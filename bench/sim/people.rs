@@ -152,7 +152,7 @@ impl World {
         self.people.by_conn.insert(at, actor);
         let life = self.servers[server].life;
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 4222));
-        self.hand_in(server, core, life, Event::Accepted { conn, remote: address, local: address });
+        self.hand_in(server, core, life, Event::Accepted { conn, remote: address, local: address, others: 0 });
         self.people.actors[actor].begin();
         self.flush(actor);
         if !std::mem::replace(&mut self.people.lines[actor].ticking, true) {

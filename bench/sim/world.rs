@@ -267,11 +267,12 @@ impl World {
             Effect::ClusterFormed { cluster_id } => self.servers[server].joined(&cluster_id),
             Effect::Stopped => self.on_stopped(server, core),
             Effect::Fatal { text } => self.on_fatal(server, &text),
-            // Every link is tried all the time; nobody here reads slowly or over HTTP.
+            // Every link is tried all the time; nobody here reads slowly, over HTTP, or has a hashed password.
             Effect::Dial { .. }
             | Effect::DialOnce { .. }
             | Effect::Undial { .. }
             | Effect::ReadPause { .. }
+            | Effect::Compare { .. }
             | Effect::HttpReply { .. } => {}
         }
     }

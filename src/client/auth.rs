@@ -1,14 +1,11 @@
 //! Who may come in, and as whom.
 //!
 //! User and password, or a token, plain or bcrypt. Plain secrets are compared in time that does not depend on where
-//! they differ. A bcrypt check costs tens of milliseconds on purpose, on the core that asks; so a password that was
-//! once found right is remembered by a seeded SHA-256 in memory only, and a client that comes back costs nothing. Wrong
-//! ones are never remembered.
+//! they differ. A bcrypt comparison costs tens of milliseconds on purpose, so it is not made here: the gate says what has
+//! to be compared, the shell does it beside the cores, and the gate is asked again with what was proven.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use sha2::{Digest, Sha256};
 
 use super::connect::Connect;
 use super::permit::Permit;
@@ -21,27 +18,42 @@ use crate::ids::AccountId;
 #[derive(Debug)]
 pub struct Gate {
     users: BTreeMap<String, Login>,
-    token: Option<Checked>,
+    token: Option<Secret>,
     no_auth_user: Option<String>,
     required: bool,
     /// Only operators have users: everybody else comes into `$G` unnamed (the peer's rule).
     open_global: bool,
-    seed: u64,
 }
 
 /// One user. Two are equal when a client of the one may stay as the other.
 #[derive(Debug)]
 struct Login {
-    secret: Checked,
+    secret: Secret,
     account: AccountId,
     permit: Option<Arc<Permit>>,
 }
 
-/// A secret and the last right answer to it.
+/// A password or token that somebody presented, and what it is compared with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub secret: Secret,
+    pub given: String,
+}
+
+/// Never shows what was given.
+impl std::fmt::Debug for Claim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Claim({:?})", self.secret)
+    }
+}
+
+/// What the gate says to a client.
 #[derive(Debug)]
-struct Checked {
-    secret: Secret,
-    right: Option<[u8; 32]>,
+pub enum Verdict {
+    In(Pass),
+    Out,
+    /// It depends on a comparison that takes long.
+    Compare(Claim),
 }
 
 /// What a client that was let in is.
@@ -56,24 +68,21 @@ pub struct Pass {
 }
 
 impl Gate {
-    /// `before` hands over what was already found right.
-    pub fn new(config: &Config, accounts: &Accounts, seed: u64, before: Option<Gate>) -> Gate {
+    pub fn new(config: &Config, accounts: &Accounts) -> Gate {
         let auth = &config.auth;
-        let (mut known, token_before) = before.map_or((BTreeMap::new(), None), |gate| (gate.users, gate.token));
         let mut users = BTreeMap::new();
         for user in &auth.users {
             let Some(account) = accounts.id(&user.account) else { continue };
-            users.insert(user.name.clone(), Login::new(user, account, known.remove(&user.name)));
+            users.insert(user.name.clone(), Login::new(user, account));
         }
         let system = accounts.system();
         let all_system = !users.is_empty() && users.values().all(|login| Some(login.account) == system);
         Gate {
             open_global: all_system && auth.token.is_none() && auth.no_auth_user.is_none(),
             users,
-            token: auth.token.as_ref().map(|secret| Checked::new(secret, token_before)),
+            token: auth.token.clone(),
             no_auth_user: auth.no_auth_user.clone(),
             required: auth.required(),
-            seed,
         }
     }
 
@@ -82,35 +91,33 @@ impl Gate {
         self.required
     }
 
+    /// Whether nobody comes in without CONNECT: then anything else is refused at its first byte.
+    pub fn is_closed(&self) -> bool {
+        self.required && self.no_auth_user.is_none() && !self.open_global
+    }
+
     /// What INFO says: with a `no_auth_user` clients need not present anything.
     pub fn announced(&self) -> bool {
         self.required && self.no_auth_user.is_none()
     }
 
-    /// Lets a client in or not.
-    pub fn check(&mut self, connect: &Connect) -> Option<Pass> {
+    /// Lets a client in or not. `proven`: what it presents was found to be this secret.
+    pub fn check(&self, connect: &Connect, proven: Option<&Secret>) -> Verdict {
         if !self.required || (self.open_global && !connect.has_credentials()) {
-            return Some(Pass::nobody(connect));
+            return Verdict::In(Pass::nobody(connect));
         }
-        if let Some(name) = self.no_auth_user.clone()
+        if let Some(name) = &self.no_auth_user
             && !connect.has_credentials()
-            && let Some(login) = self.users.get(&name)
+            && let Some(login) = self.users.get(name)
         {
-            return Some(login.pass(&name));
+            return Verdict::In(login.pass(name));
         }
         if !connect.user.is_empty() {
-            let seed = self.seed;
-            let login = self.users.get_mut(&connect.user)?;
-            return login.secret.is(&connect.password, seed).then(|| login.pass(&connect.user));
+            let Some(login) = self.users.get(&connect.user) else { return Verdict::Out };
+            return judge(&login.secret, &connect.password, proven, || login.pass(&connect.user));
         }
-        let seed = self.seed;
-        let token = self.token.as_mut()?;
-        token.is(&connect.token, seed).then(|| Pass {
-            account: Accounts::GLOBAL,
-            permit: None,
-            user: connect.shown_user().to_string(),
-            label: "token".to_string(),
-        })
+        let Some(token) = &self.token else { return Verdict::Out };
+        judge(token, &connect.token, proven, || Pass::token(connect))
     }
 
     /// What a client that is in becomes under this configuration, its password having been right under `before`.
@@ -122,17 +129,9 @@ impl Gate {
                 (self.no_auth_user.as_ref() == Some(name)).then(|| self.users.get(name)).flatten().map(|l| l.pass(name))
             }
             Standing::User(name, secret) => {
-                self.users.get(name).filter(|login| login.secret.secret == *secret).map(|login| login.pass(name))
+                self.users.get(name).filter(|login| login.secret == *secret).map(|login| login.pass(name))
             }
-            Standing::Token(secret) => {
-                let same = self.token.as_ref().is_some_and(|token| token.secret == *secret);
-                same.then(|| Pass {
-                    account: Accounts::GLOBAL,
-                    permit: None,
-                    user: connect.shown_user().to_string(),
-                    label: "token".to_string(),
-                })
-            }
+            Standing::Token(secret) => (self.token.as_ref() == Some(secret)).then(|| Pass::token(connect)),
         }
     }
 
@@ -143,8 +142,8 @@ impl Gate {
         }
         match (&self.no_auth_user, self.users.get(&connect.user), &self.token) {
             (Some(name), _, _) if !connect.has_credentials() => Standing::Unnamed(name.clone()),
-            (_, Some(login), _) => Standing::User(connect.user.clone(), login.secret.secret.clone()),
-            (_, None, Some(token)) => Standing::Token(token.secret.clone()),
+            (_, Some(login), _) => Standing::User(connect.user.clone(), login.secret.clone()),
+            (_, None, Some(token)) => Standing::Token(token.clone()),
             _ => Standing::Nobody,
         }
     }
@@ -170,13 +169,17 @@ impl Pass {
         };
         Pass { account: Accounts::GLOBAL, permit: None, user, label }
     }
+
+    fn token(connect: &Connect) -> Pass {
+        let (user, label) = (connect.shown_user().to_string(), "token".to_string());
+        Pass { account: Accounts::GLOBAL, permit: None, user, label }
+    }
 }
 
 impl Login {
-    fn new(user: &User, account: AccountId, before: Option<Login>) -> Login {
-        let secret = Checked::new(&user.password, before.map(|login| login.secret));
+    fn new(user: &User, account: AccountId) -> Login {
         let permit = user.permissions.as_ref().map(|permissions| Arc::new(Permit::new(Arc::new(permissions.clone()))));
-        Login { secret, account, permit }
+        Login { secret: user.password.clone(), account, permit }
     }
 
     fn pass(&self, name: &str) -> Pass {
@@ -189,32 +192,21 @@ impl Login {
     }
 }
 
-impl Checked {
-    fn new(secret: &Secret, before: Option<Checked>) -> Checked {
-        let right = before.filter(|checked| checked.secret == *secret).and_then(|checked| checked.right);
-        Checked { secret: secret.clone(), right }
-    }
-
-    fn is(&mut self, given: &str, seed: u64) -> bool {
-        let hash = match &self.secret {
-            Secret::Plain(text) => return same(text.as_bytes(), given.as_bytes()),
-            Secret::Bcrypt(hash) => hash,
-        };
-        let digest: [u8; 32] = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(given).finalize().into();
-        if self.right.is_some_and(|right| same(&right, &digest)) {
-            return true;
-        }
-        let right = bcrypt::verify(given, hash).unwrap_or(false);
-        if right {
-            self.right = Some(digest);
-        }
-        right
+fn judge(secret: &Secret, given: &str, proven: Option<&Secret>, pass: impl FnOnce() -> Pass) -> Verdict {
+    match secret {
+        Secret::Plain(text) if same(text.as_bytes(), given.as_bytes()) => Verdict::In(pass()),
+        Secret::Plain(_) => Verdict::Out,
+        Secret::Bcrypt(_) if proven == Some(secret) => Verdict::In(pass()),
+        Secret::Bcrypt(_) => Verdict::Compare(Claim { secret: secret.clone(), given: given.to_string() }),
     }
 }
 
-/// Whether a password is the configured one, plain or bcrypt.
+/// Whether a password is the configured one, plain or bcrypt; the latter takes tens of milliseconds.
 pub fn secret_matches(secret: &Secret, given: &str) -> bool {
-    Checked::new(secret, None).is(given, 0)
+    match secret {
+        Secret::Plain(text) => same(text.as_bytes(), given.as_bytes()),
+        Secret::Bcrypt(hash) => bcrypt::verify(given, hash).unwrap_or(false),
+    }
 }
 
 /// Equality in time that depends on the lengths only.
@@ -248,7 +240,14 @@ mod tests {
     }
 
     fn gate(config: &Config) -> Gate {
-        Gate::new(config, &Accounts::new(config), 1, None)
+        Gate::new(config, &Accounts::new(config))
+    }
+
+    fn enter(gate: &Gate, connect: &Connect) -> Option<Pass> {
+        match gate.check(connect, None) {
+            Verdict::In(pass) => Some(pass),
+            _ => None,
+        }
     }
 
     fn connect(user: &str, password: &str, token: &str) -> Connect {
@@ -262,18 +261,18 @@ mod tests {
 
     #[test]
     fn without_users_everybody_comes_into_the_global_account() {
-        let mut gate = gate(&config(vec![], None, None));
+        let gate = gate(&config(vec![], None, None));
         assert!(!gate.required() && !gate.announced());
-        let pass = gate.check(&connect("whoever", "x", "")).unwrap();
+        let pass = enter(&gate, &connect("whoever", "x", "")).unwrap();
         assert_eq!((pass.account, pass.user.as_str()), (Accounts::GLOBAL, "whoever"));
     }
 
     #[test]
     fn users_need_their_password_and_get_their_account() {
         let config = config(vec![user("u", "p", "A")], None, None);
-        let mut gate = gate(&config);
+        let gate = gate(&config);
         assert!(gate.announced());
-        assert_eq!(gate.check(&connect("u", "p", "")).unwrap().account, Accounts::new(&config).id("A").unwrap());
+        assert_eq!(enter(&gate, &connect("u", "p", "")).unwrap().account, Accounts::new(&config).id("A").unwrap());
         for wrong in [
             connect("u", "q", ""),
             connect("u", "", ""),
@@ -281,47 +280,50 @@ mod tests {
             connect("", "p", ""),
             connect("", "", ""),
         ] {
-            assert!(gate.check(&wrong).is_none(), "{}/{}", wrong.user, wrong.password);
+            assert!(enter(&gate, &wrong).is_none(), "{}/{}", wrong.user, wrong.password);
         }
     }
 
     #[test]
     fn a_token_is_taken_and_never_shown() {
-        let mut gate = gate(&config(vec![], Some("tok"), None));
-        assert_eq!(gate.check(&connect("", "", "tok")).unwrap().user, "[REDACTED]");
-        assert!(gate.check(&connect("", "", "tok2")).is_none());
-        assert!(gate.check(&connect("u", "p", "tok")).is_none());
+        let gate = gate(&config(vec![], Some("tok"), None));
+        assert_eq!(enter(&gate, &connect("", "", "tok")).unwrap().user, "[REDACTED]");
+        assert!(enter(&gate, &connect("", "", "tok2")).is_none());
+        assert!(enter(&gate, &connect("u", "p", "tok")).is_none());
     }
 
     #[test]
-    fn bcrypt_answers_are_remembered_only_when_right() {
-        let hash =
-            bcrypt::hash_with_salt("pw", 4, *b"0123456789abcdef").unwrap().format_for_version(bcrypt::Version::TwoA);
-        let config = config(vec![user("u", &hash, "A")], None, None);
-        let mut first = gate(&config);
-        assert!(first.check(&connect("u", "wrong", "")).is_none());
-        assert!(first.users["u"].secret.right.is_none());
-        assert!(first.check(&connect("u", "pw", "")).is_some());
-        assert!(first.users["u"].secret.right.is_some());
-        assert!(first.check(&connect("u", "pw", "")).is_some());
-        assert!(first.check(&connect("u", "wrong", "")).is_none());
-        let second = Gate::new(&config, &Accounts::new(&config), 1, Some(first));
-        assert!(second.users["u"].secret.right.is_some());
+    fn a_hashed_password_is_compared_elsewhere_and_proves_only_itself() {
+        let hash = |salt: &[u8; 16]| {
+            let parts = bcrypt::hash_with_salt("pw", 4, *salt).unwrap();
+            parts.format_for_version(bcrypt::Version::TwoA)
+        };
+        let (one, other) = (hash(b"0123456789abcdef"), hash(b"fedcba9876543210"));
+        let gate = gate(&config(vec![user("u", &one, "A")], None, None));
+        let Verdict::Compare(claim) = gate.check(&connect("u", "pw", ""), None) else { panic!() };
+        assert_eq!((claim.secret.text(), claim.given.as_str()), (one.as_str(), "pw"));
+        assert!(secret_matches(&claim.secret, "pw") && !secret_matches(&claim.secret, "wrong"));
+        assert!(!format!("{claim:?}").contains("pw"));
+        assert!(matches!(gate.check(&connect("u", "pw", ""), Some(&claim.secret)), Verdict::In(_)));
+        // The configuration was changed meanwhile.
+        let old = Secret::new(other);
+        assert!(matches!(gate.check(&connect("u", "pw", ""), Some(&old)), Verdict::Compare(_)));
+        assert!(matches!(gate.check(&connect("v", "pw", ""), Some(&claim.secret)), Verdict::Out));
     }
 
     #[test]
     fn the_user_for_those_without_credentials_needs_no_password() {
-        let mut gate = gate(&config(vec![user("u", "p", "A"), user("v", "p", "A")], None, Some("v")));
+        let gate = gate(&config(vec![user("u", "p", "A"), user("v", "p", "A")], None, Some("v")));
         assert!(gate.required() && !gate.announced());
-        assert_eq!(gate.check(&connect("", "", "")).unwrap().user, "v");
-        assert!(gate.check(&connect("v", "", "")).is_none());
+        assert_eq!(enter(&gate, &connect("", "", "")).unwrap().user, "v");
+        assert!(enter(&gate, &connect("v", "", "")).is_none());
     }
 
     #[test]
     fn with_operators_only_everybody_else_stays_unnamed() {
-        let mut gate = gate(&config(vec![user("admin", "p", "$SYS")], None, None));
-        assert_eq!(gate.check(&connect("", "", "")).unwrap().account, Accounts::GLOBAL);
-        assert!(gate.check(&connect("admin", "x", "")).is_none());
+        let gate = gate(&config(vec![user("admin", "p", "$SYS")], None, None));
+        assert_eq!(enter(&gate, &connect("", "", "")).unwrap().account, Accounts::GLOBAL);
+        assert!(enter(&gate, &connect("admin", "x", "")).is_none());
         assert!(gate.announced());
     }
 

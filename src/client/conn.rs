@@ -12,6 +12,7 @@ use super::deliver::Outbox;
 use super::output::{ClientFacts, Traffic};
 use super::permit::{Permit, Replies};
 use super::subs::Subs;
+use crate::config::options::Secret;
 use crate::ids::{AccountId, ConnId, Now};
 
 /// A connection from `accepted` to `gone`.
@@ -31,6 +32,8 @@ pub(super) struct Conn {
     pub greeted: bool,
     /// The system account was told that it came, and is to be told that it went.
     pub announced: bool,
+    /// CONNECT presented something that is being compared with this.
+    pub claimed: Option<Secret>,
     /// Counted among its account's connections.
     pub counted: bool,
     pub standing: Standing,
@@ -93,7 +96,7 @@ impl Conn {
 
     /// Whether operations may be taken from it now.
     pub fn is_held(&self) -> bool {
-        self.held || self.stalled_until.is_some()
+        self.held || self.stalled_until.is_some() || self.claimed.is_some()
     }
 
     /// The earliest time at which something must be done without anything having come.

@@ -66,8 +66,10 @@ pub struct Front {
     /// Connections that are neither closing nor gone.
     pub(super) open: u32,
     pub(super) accepted: u64,
-    /// Connections of the other cores: the operator's limits are for the server.
-    pub(super) elsewhere: Elsewhere,
+    /// Connections of the other cores by account: an account's limit is for the server.
+    pub(super) elsewhere: Vec<(AccountId, u32)>,
+    /// The other cores have not been told how many connections this one's accounts have.
+    pub(super) census_changed: bool,
     pub(super) barrier: Barrier,
     /// Nodes that asked for a pause, and until when (microseconds) publishers to them are held back.
     pub(super) pressed: BTreeMap<Node, u64>,
@@ -101,13 +103,6 @@ pub(super) struct Exchange {
     pub slow_consumers: u64,
 }
 
-/// Connections of the other cores.
-#[derive(Debug, Default)]
-pub(super) struct Elsewhere {
-    pub connections: u32,
-    pub by_account: Vec<(AccountId, u32)>,
-}
-
 /// Counters over the life of the server.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counts {
@@ -127,7 +122,7 @@ impl Front {
         let seed = options.seed;
         let hasher = RandomState::with_seeds(seed, seed.rotate_left(17), seed.rotate_left(31), !seed);
         let mut front = Front {
-            gate: Gate::new(&config, &accounts, seed, None),
+            gate: Gate::new(&config, &accounts),
             exchanges: Vec::new(),
             streams: BTreeMap::new(),
             conns: Vec::new(),
@@ -135,7 +130,8 @@ impl Front {
             by_id: HashMap::with_hasher(hasher.clone()),
             open: 0,
             accepted: 0,
-            elsewhere: Elsewhere::default(),
+            elsewhere: Vec::new(),
+            census_changed: false,
             barrier: Barrier::default(),
             pressed: BTreeMap::new(),
             pushed: BTreeMap::new(),
@@ -322,17 +318,21 @@ impl Front {
         }
     }
 
-    /// Open connections of this core, in all and by account: what the other cores count with. O(accounts).
-    pub fn census(&self) -> (u32, Vec<(AccountId, u32)>) {
+    /// Open connections of this core by account, if that changed since it was last asked: what the other cores count
+    /// with. O(accounts) then.
+    pub fn census(&mut self) -> Option<Vec<(AccountId, u32)>> {
+        if !std::mem::take(&mut self.census_changed) {
+            return None;
+        }
         let by_account =
             self.exchanges.iter().enumerate().map(|(at, exchange)| (AccountId(at as u32), exchange.connections));
-        (self.open, by_account.filter(|(_, count)| *count > 0).collect())
+        Some(by_account.filter(|(_, count)| *count > 0).collect())
     }
 
-    /// Connections of the other cores, so that limits hold for the whole server. Told now and then by the hub; until
-    /// then only this core's own count.
-    pub fn elsewhere(&mut self, connections: u32, by_account: Vec<(AccountId, u32)>) {
-        self.elsewhere = Elsewhere { connections, by_account };
+    /// Connections of the other cores, so that accounts' limits hold for the whole server. Told after each turn that
+    /// changed them.
+    pub fn elsewhere(&mut self, by_account: Vec<(AccountId, u32)>) {
+        self.elsewhere = by_account;
     }
 
     /// Tells nodes of a filter that came or went.

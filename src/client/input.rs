@@ -9,14 +9,17 @@ use net::client::parse::{Limits, ParseError};
 use net::client::write;
 use net::subject;
 
+use super::auth::{Claim, Verdict};
 use super::close::CloseReason;
 use super::conn::Conn;
+use super::connect::Connect;
 use super::front::Front;
 use super::info::Addressee;
 use super::output::FrontOutput;
 use super::output::{Level, SysEvent};
 use crate::account::Accounts;
-use crate::ids::Now;
+use crate::config::options::Secret;
+use crate::ids::{ConnId, Now};
 use crate::route::{Message, Scope, Target};
 
 /// Subjects between gateways; clients may not publish there.
@@ -45,6 +48,9 @@ impl Front {
     }
 
     fn on_op(&mut self, now: Now, slot: u32, op: Op) {
+        if !matches!(op, Op::Connect { .. }) && !self.enter_unnamed(now, slot) {
+            return;
+        }
         match op {
             Op::Pub { subject, reply, headers, payload } => {
                 self.on_publish(now, slot, Message { subject, inbox: None, reply, headers, payload });
@@ -54,8 +60,29 @@ impl Front {
             Op::Ping => self.on_ping(now, slot),
             Op::Pong => self.on_pong(now, slot),
             Op::Connect { json } => self.on_connect(now, slot, &json),
-            Op::Info { .. } | Op::Ok | Op::Err { .. } | Op::Msg { .. } => {}
+            Op::Err { text } => {
+                let text = format!("Client Error {}", String::from_utf8_lossy(&text).escape_debug());
+                self.log_of(slot, Level::Error, &text);
+                self.close(now, slot, CloseReason::Protocol);
+            }
+            Op::Info { .. } | Op::Ok | Op::Msg { .. } => {}
         }
+    }
+
+    /// A client that begins without CONNECT (a person at a terminal) comes in as whoever may come without credentials.
+    /// False when nobody may, and the client is being closed.
+    fn enter_unnamed(&mut self, now: Now, slot: u32) -> bool {
+        let Some(conn) = self.conn(slot) else { return false };
+        if conn.counted {
+            return true;
+        }
+        let connect = conn.connect.clone();
+        let Verdict::In(pass) = self.gate.check(&connect, None) else {
+            self.auth_violation(now, slot);
+            return false;
+        };
+        let standing = self.gate.standing(&connect);
+        self.enter(now, slot, pass, standing)
     }
 
     fn on_parse_error(&mut self, now: Now, slot: u32, error: ParseError) {
@@ -215,18 +242,53 @@ impl Front {
             return self.close(now, slot, CloseReason::Protocol);
         }
         conn.connect.headers &= server_headers;
-        let again = std::mem::replace(&mut conn.connected, true);
-        let asks_account = conn.connect.account_new || !conn.connect.account.is_empty();
-        let connect = conn.connect.clone();
-        if again {
+        if std::mem::replace(&mut conn.connected, true) {
             self.unsubscribe_all(slot);
         }
-        let pass = self.gate.check(&connect).filter(|_| !asks_account);
-        let Some(pass) = pass else { return self.auth_violation(now, slot) };
-        let standing = self.gate.standing(&connect);
-        if !self.enter(now, slot, pass, standing) {
-            return;
+        self.admit(now, slot, None);
+    }
+
+    /// The answer to [`FrontOutput::Compare`]: whether what the client presented is right. It goes on from there.
+    pub fn compared(&mut self, now: Now, conn: ConnId, right: bool) {
+        let Some(slot) = self.by_id.get(&conn).copied() else { return };
+        let Some(secret) = self.conn(slot).and_then(|conn| conn.claimed.take()) else { return };
+        if right {
+            self.admit(now, slot, Some(&secret));
+        } else {
+            self.auth_violation(now, slot);
         }
+        self.pause(slot);
+        self.drain(now, slot);
+    }
+
+    /// Lets a client in that has said CONNECT, or not; `proven` is the secret that it was found to know.
+    fn admit(&mut self, now: Now, slot: u32, proven: Option<&Secret>) {
+        let Some(conn) = self.conn(slot).filter(|conn| conn.is_open()) else { return };
+        let connect = conn.connect.clone();
+        if connect.account_new || !connect.account.is_empty() {
+            return self.auth_violation(now, slot);
+        }
+        let pass = match self.gate.check(&connect, proven) {
+            Verdict::In(pass) => pass,
+            Verdict::Out => return self.auth_violation(now, slot),
+            Verdict::Compare(claim) => return self.ask(slot, claim),
+        };
+        let standing = self.gate.standing(&connect);
+        if self.enter(now, slot, pass, standing) {
+            self.connected(now, slot, &connect);
+        }
+    }
+
+    /// Nothing is taken from the client until somebody has compared.
+    fn ask(&mut self, slot: u32, claim: Claim) {
+        let Some(conn) = self.conn(slot) else { return };
+        conn.claimed = Some(claim.secret.clone());
+        let id = conn.id;
+        self.outputs.push_back(FrontOutput::Compare { conn: id, claim: Box::new(claim) });
+        self.pause(slot);
+    }
+
+    fn connected(&mut self, now: Now, slot: u32, connect: &Connect) {
         let Some(conn) = self.conn(slot) else { return };
         if !(0..=1).contains(&connect.protocol) {
             return self.refuse_connect(now, slot, "invalid client protocol", CloseReason::BadProtocolVersion);

@@ -65,7 +65,7 @@ impl Front {
         {
             let first = !std::mem::replace(&mut duck.begun, true);
             let pause_us = duck.pause_us;
-            if first {
+            if first && self.owns_links() {
                 self.log(Level::Info, || "Closing existing clients".to_string());
             }
             let slot = self.conns.iter().position(|conn| conn.as_ref().is_some_and(|conn| conn.is_open()));

@@ -29,8 +29,10 @@ const RTT_US: u64 = 3_600_000_000;
 
 impl Front {
     /// A client connected; it is sent INFO.
-    pub fn accepted(&mut self, now: Now, conn: ConnId, remote: SocketAddr, local: SocketAddr) {
-        let full = self.config.limits.connections_max.is_some_and(|max| self.open + self.elsewhere.connections >= max);
+    ///
+    /// `others`: connections of the whole server that were open when this one came.
+    pub fn accepted(&mut self, now: Now, conn: ConnId, remote: SocketAddr, local: SocketAddr, others: u32) {
+        let full = self.config.limits.connections_max.is_some_and(|max| others >= max);
         let slot = self.conns_free.pop().unwrap_or(self.conns.len() as u32);
         let state = self.new_conn(now, conn, remote, local);
         match self.conns.get_mut(slot as usize) {
@@ -147,10 +149,10 @@ impl Front {
         let again = self.conn(slot).is_some_and(|conn| conn.counted && conn.account == account);
         self.leave(slot);
         let max = self.accounts.get(account).and_then(|account| account.limits.connections_max);
-        let elsewhere: u32 =
-            self.elsewhere.by_account.iter().filter(|(other, _)| *other == account).map(|(_, count)| count).sum();
+        let elsewhere: u32 = self.elsewhere.iter().filter(|(other, _)| *other == account).map(|(_, count)| count).sum();
         let limits = self.parse_limits(Some(account));
         let account_name = self.accounts.name(account).to_string();
+        self.census_changed = true;
         let exchange = &mut self.exchanges[account.0 as usize];
         let full = max.is_some_and(|max| exchange.connections + elsewhere >= max);
         if !full {
@@ -245,6 +247,7 @@ impl Front {
         let account = conn.account;
         if std::mem::replace(&mut conn.counted, false) {
             self.exchanges[account.0 as usize].connections -= 1;
+            self.census_changed = true;
         }
     }
 
@@ -371,7 +374,7 @@ impl Front {
         base + self.lot.below(base / 5)
     }
 
-    fn log_of(&mut self, slot: u32, level: Level, text: &str) {
+    pub(super) fn log_of(&mut self, slot: u32, level: Level, text: &str) {
         if level == Level::Debug && !self.config.log.debug {
             return;
         }
@@ -385,7 +388,7 @@ impl Front {
         self.accepted += 1;
         let mut parser = Parser::new(Role::Server, self.parse_limits(None));
         parser.set_headers(false);
-        parser.set_connect_only(self.gate.required());
+        parser.set_connect_only(self.gate.is_closed());
         let auth_us = self.config.auth.timeout.as_micros() as u64;
         let pulse = Pulse {
             auth_due: self.gate.required().then_some(now.us + auth_us),
@@ -409,6 +412,7 @@ impl Front {
             connected: false,
             greeted: false,
             announced: false,
+            claimed: None,
             counted: false,
             standing: Standing::Nobody,
             account: Accounts::GLOBAL,

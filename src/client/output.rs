@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::auth::Claim;
 use crate::cluster::interest::Node;
 use crate::cluster::wire::NodeMsg;
 use crate::config::options::Permissions;
@@ -29,6 +30,11 @@ pub enum FrontOutput {
     ReadPause {
         conn: ConnId,
         paused: bool,
+    },
+    /// Find out whether somebody knows a secret, and say so by [`super::Front::compared`].
+    Compare {
+        conn: ConnId,
+        claim: Box<Claim>,
     },
     /// Interest or a message for another core or server. Only the core that owns the links says Interest to servers.
     ToNode {

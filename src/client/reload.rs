@@ -15,9 +15,7 @@ impl Front {
     pub fn reload(&mut self, now: Now, config: Arc<Config>) {
         self.accounts.reload(&config);
         self.open_exchanges();
-        let empty = Gate::new(&Config::default(), &self.accounts, self.options.seed, None);
-        let before = std::mem::replace(&mut self.gate, empty);
-        self.gate = Gate::new(&config, &self.accounts, self.options.seed, Some(before));
+        self.gate = Gate::new(&config, &self.accounts);
         self.config = config;
         for slot in 0..self.conns.len() as u32 {
             if self.conn(slot).is_some_and(|conn| conn.is_open()) {
@@ -30,7 +28,7 @@ impl Front {
         let Some(conn) = self.conns.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         if !conn.counted {
             // Not let in yet: CONNECT will be judged by the new rules, or was never needed and is not now.
-            conn.intake.parser.set_connect_only(self.gate.required());
+            conn.intake.parser.set_connect_only(self.gate.is_closed());
             return;
         }
         let pass = self.gate.renew(&conn.standing, &conn.connect);

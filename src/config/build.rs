@@ -195,14 +195,14 @@ impl Draft {
         }
     }
 
+    /// Names in the file were looked at where they stand; these may come from flags.
     fn check_names(&self, report: &mut Report) {
         let config = &self.config;
-        if config.server_name.as_ref().is_some_and(|name| name.contains(' ')) {
-            report.problem("server name cannot contain spaces");
-        }
         let cluster_name = config.cluster.as_ref().and_then(|cluster| cluster.name.as_ref());
-        if cluster_name.is_some_and(|name| name.contains(' ')) {
-            report.problem("cluster name cannot contain spaces");
+        for (what, name) in [("server", config.server_name.as_ref()), ("cluster", cluster_name)] {
+            if name.is_some_and(|name| name.contains(' ')) {
+                report.problem(format!("{what} name cannot contain spaces"));
+            }
         }
         if let Some(system) = &config.system_account
             && system != super::options::SYSTEM_ACCOUNT

@@ -392,13 +392,6 @@ pub struct Cluster {
     pub user: Option<String>,
     pub password: Option<Secret>,
     pub auth_timeout: Duration,
-    /// Dials of an implicit route before it is forgotten; explicit routes are tried for ever.
-    pub connect_retries: u32,
-    /// Wait longer after each failed dial, up to 30 s.
-    pub connect_backoff: bool,
-    pub ping_interval: Duration,
-    pub pings_out_max: u32,
-    pub write_deadline: Duration,
 }
 
 impl Default for Cluster {
@@ -412,11 +405,6 @@ impl Default for Cluster {
             user: None,
             password: None,
             auth_timeout: Duration::from_secs(2),
-            connect_retries: 0,
-            connect_backoff: false,
-            ping_interval: Duration::from_secs(30),
-            pings_out_max: 2,
-            write_deadline: Duration::from_secs(10),
         }
     }
 }
@@ -461,14 +449,6 @@ pub struct JetStream {
     pub unique_tag: Option<String>,
     /// Requests with unknown fields are refused.
     pub strict: bool,
-    /// Bytes of catch-up that may be on their way to others at once.
-    pub catchup_bytes_max: u64,
-    /// Messages and bytes that may wait for their write in one stream.
-    pub buffered_msgs_max: u32,
-    pub buffered_bytes_max: u64,
-    /// Waiting API requests before new ones are dropped, and the same for INFO requests (as many unless set).
-    pub request_queue_max: u32,
-    pub info_queue_max: u32,
     pub limits: JetStreamLimits,
 }
 
@@ -481,11 +461,6 @@ impl Default for JetStream {
             domain: None,
             unique_tag: None,
             strict: true,
-            catchup_bytes_max: 64 * 1024 * 1024,
-            buffered_msgs_max: 100_000,
-            buffered_bytes_max: 128 * 1024 * 1024,
-            request_queue_max: 10_000,
-            info_queue_max: 10_000,
             limits: JetStreamLimits::default(),
         }
     }

@@ -13,7 +13,6 @@ use super::options::{Cluster, Config, JetStream, Limits, LogOptions};
 pub enum Part {
     Tags,
     Metadata,
-    ClientAdvertise,
     Log,
     Limits,
     LameDuck,
@@ -89,6 +88,8 @@ impl Diff {
         self.fixed("http", &old.http, &new.http, |http| or_none(http.as_ref().map(|http| http.text())));
         self.fixed("http_base_path", &old.http_base_path, &new.http_base_path, String::clone);
         self.fixed("server_name", &old.server_name, &new.server_name, shown_name);
+        self.fixed("client_advertise", &old.client_advertise, &new.client_advertise, debug);
+        self.fixed("no_sublist_cache", &!old.limits.sublist_cache, &!new.limits.sublist_cache, bool::to_string);
         self.fixed("system_account", &old.system_account, &new.system_account, shown_name);
         self.fixed("no_header_support", &!old.limits.headers, &!new.limits.headers, bool::to_string);
         self.fixed("cluster", &old.cluster.is_some(), &new.cluster.is_some(), bool::to_string);
@@ -99,7 +100,6 @@ impl Diff {
     fn server(&mut self, old: &Config, new: &Config) {
         self.word(Part::Tags, "tags", &old.server_tags, &new.server_tags);
         self.word(Part::Metadata, "metadata", &old.server_metadata, &new.server_metadata);
-        self.value(Part::ClientAdvertise, "client_advertise", &old.client_advertise, &new.client_advertise, debug);
         self.value(Part::PidFile, "pid_file", &old.pid_file, &new.pid_file, debug);
         self.value(Part::PortsFileDir, "ports_file_dir", &old.ports_file_dir, &new.ports_file_dir, debug);
         let (before, after) = (&old.lame_duck, &new.lame_duck);
@@ -134,7 +134,6 @@ impl Diff {
         self.value(part, "write_deadline", &old.write_deadline, &new.write_deadline, |time| show(*time));
         self.value(part, "ping_interval", &old.ping_interval, &new.ping_interval, |time| show(*time));
         self.value(part, "ping_max", &old.pings_out_max, &new.pings_out_max, u32::to_string);
-        self.value(part, "no_sublist_cache", &!old.sublist_cache, &!new.sublist_cache, bool::to_string);
     }
 
     fn users(&mut self, old: &Config, new: &Config) {
@@ -150,14 +149,11 @@ impl Diff {
         self.fixed("cluster name", &old.name, &new.name, shown_name);
         self.fixed("cluster host", &old.listen.host, &new.listen.host, String::clone);
         self.fixed("cluster port", &old.listen.port, &new.listen.port, u16::to_string);
+        self.fixed("cluster advertise", &old.advertise, &new.advertise, debug);
+        self.fixed("cluster no_advertise", &old.no_advertise, &new.no_advertise, bool::to_string);
         self.word(Part::Cluster, "cluster routes", &old.routes, &new.routes);
-        let rest = |cluster: &Cluster| Cluster {
-            name: None,
-            listen: Cluster::default().listen,
-            routes: Vec::new(),
-            ..cluster.clone()
-        };
-        self.word(Part::Cluster, "cluster", &rest(old), &rest(new));
+        let access = |cluster: &Cluster| (cluster.user.clone(), cluster.password.clone(), cluster.auth_timeout);
+        self.word(Part::Cluster, "cluster authorization", &access(old), &access(new));
     }
 
     fn jetstream(&mut self, old: &JetStream, new: &JetStream) {
@@ -259,6 +255,10 @@ mod tests {
             assert_eq!(add(text), Ok(vec![line.to_string()]), "{text}");
         }
         assert_eq!(reload("dc:1", "dc:2"), Ok(vec!["Reloaded: tags".into()]));
+        assert_eq!(
+            reload("listen: 6222", "listen: 6222, authorization {user: u, password: p}"),
+            Ok(vec!["Reloaded: cluster authorization".into()])
+        );
         assert_eq!(reload("nats://x:1", "nats://y:1"), Ok(vec!["Reloaded: cluster routes".into()]));
         let accounts = add("accounts {A {users [{user: u, pass: p}]}}").unwrap();
         assert_eq!(accounts, ["Reloaded: authorization users", "Reloaded: accounts"]);
@@ -279,6 +279,11 @@ mod tests {
                 "max_mem: 1GB",
                 "max_mem: 1MB",
                 "config reload not supported for decreasing jetstream max memory and store",
+            ),
+            (
+                "listen: 6222",
+                "listen: 6222, no_advertise: true",
+                "config reload not supported for cluster no_advertise: old=false, new=true",
             ),
             ("name: c", "name: d", "config reload not supported for cluster name: old=c, new=d"),
         ] {

@@ -141,6 +141,16 @@ impl Report {
         Some(text)
     }
 
+    /// The name of a server or a cluster, without blanks.
+    pub fn name(&mut self, entry: &Entry, what: &str) -> Option<String> {
+        let name = self.word(entry)?;
+        if name.contains(' ') {
+            self.wrong(&entry.place, format_args!("{what} name cannot contain spaces"));
+        }
+        // Whatever else is asked of the name is asked of one that could stand.
+        Some(name.replace(' ', "_"))
+    }
+
     pub fn bool(&mut self, entry: &Entry) -> Option<bool> {
         match entry.node.value {
             Value::Bool(on) => Some(on),

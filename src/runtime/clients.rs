@@ -8,6 +8,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,12 +30,16 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Pause after a failed accept (out of file descriptors, mostly): the condition rarely ends within microseconds.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-#[derive(Clone, Default)]
+/// Clients of all cores that are connected and not being closed. The bound on connections is the whole server's, and a
+/// crowd that arrives at once finds every core before the cores could tell each other.
+pub type Seats = Arc<AtomicU32>;
+
+#[derive(Clone)]
 pub struct Clients(Rc<Inner>);
 
-#[derive(Default)]
 struct Inner {
     map: RefCell<HashMap<ConnId, Rc<Client>>>,
+    seats: Seats,
     stopping: Notify,
 }
 
@@ -44,13 +50,15 @@ struct Client {
     resumed: Notify,
     paused: Cell<bool>,
     closing: Cell<bool>,
+    /// Where it is counted, until it leaves.
+    seat: Cell<Option<Seats>>,
     /// Raised when the writing half is done.
     written: Notify,
     closer: Closer,
 }
 
 impl Client {
-    fn new(conn: &Conn) -> Client {
+    fn new(conn: &Conn, seats: Seats) -> Client {
         Client {
             queue: RefCell::default(),
             writing: Cell::new(false),
@@ -58,6 +66,7 @@ impl Client {
             resumed: Notify::default(),
             paused: Cell::new(false),
             closing: Cell::new(false),
+            seat: Cell::new(Some(seats)),
             written: Notify::default(),
             closer: conn.closer(),
         }
@@ -65,6 +74,9 @@ impl Client {
 
     /// What is queued may still leave for a while, then the connection ends.
     fn end(self: &Rc<Client>) {
+        if let Some(seats) = self.seat.take() {
+            seats.fetch_sub(1, Ordering::Relaxed);
+        }
         if self.closing.replace(true) {
             return;
         }
@@ -82,6 +94,10 @@ impl Client {
 }
 
 impl Clients {
+    pub fn new(seats: Seats) -> Clients {
+        Clients(Rc::new(Inner { map: RefCell::default(), seats, stopping: Notify::default() }))
+    }
+
     pub fn write(&self, conn: ConnId, data: Vec<Bytes>) {
         if let Some(client) = self.0.map.borrow().get(&conn) {
             client.queue.borrow_mut().extend(data);
@@ -144,9 +160,10 @@ impl Clients {
 
     fn serve(&self, id: ConnId, conn: Conn, inbox: Inbox) {
         let (remote, local) = (conn.remote_addr(), conn.local_addr());
-        let client = Rc::new(Client::new(&conn));
+        let others = self.0.seats.fetch_add(1, Ordering::Relaxed);
+        let client = Rc::new(Client::new(&conn, self.0.seats.clone()));
         self.0.map.borrow_mut().insert(id, client.clone());
-        inbox.push(Event::Accepted { conn: id, remote, local });
+        inbox.push(Event::Accepted { conn: id, remote, local, others });
         let (reader, writer) = conn.split();
         glommio::spawn_local(write(id, writer, client.clone(), inbox.clone())).detach();
         let clients = self.clone();

@@ -19,10 +19,13 @@ use super::clients::Clients;
 use super::clock::Clock;
 use super::http::Pages;
 use super::inbox::{Inbox, Notify};
+use super::judge::Judge;
 use super::links::Links;
 use super::mesh::{Mailbox, Order};
 use super::{CoreReport, Report};
+use crate::client::auth::Claim;
 use crate::event::{Admin, Effect, Event};
+use crate::ids::ConnId;
 use crate::logging::Logger;
 use crate::shard::Shard;
 
@@ -45,6 +48,9 @@ pub struct Core {
     pub clients: Clients,
     pub links: Links,
     pub pages: Pages,
+    pub judge: Judge,
+    /// How long a client may take to present itself.
+    pub auth_patience: Duration,
     /// `None` without JetStream.
     pub disk: Option<storage::uring::Executor>,
     pub logger: Logger,
@@ -129,6 +135,7 @@ impl Core {
                 Effect::ClientWrite { conn, data } => self.clients.write(conn, data),
                 Effect::ClientClose { conn } => self.clients.close(conn),
                 Effect::ReadPause { conn, paused } => self.clients.pause(conn, paused),
+                Effect::Compare { conn, claim } => self.compare(conn, claim),
                 Effect::HttpReply { conn, status, content_type, body } => {
                     self.pages.reply(conn, status, content_type, body);
                 }
@@ -151,6 +158,17 @@ impl Core {
             self.inbox.push(Event::Wakeup);
         }
         after
+    }
+
+    fn compare(&self, conn: ConnId, claim: Box<Claim>) {
+        let (judge, inbox, patience) = (self.judge.clone(), self.inbox.clone(), self.auth_patience);
+        glommio::spawn_local(async move {
+            // Unanswered, the client is closed by its own deadline.
+            if let Some(right) = judge.ask(claim, patience).await {
+                inbox.push(Event::Compared { conn, right });
+            }
+        })
+        .detach();
     }
 
     fn report(&self, report: Report) {
@@ -210,6 +228,7 @@ impl Clerk {
     /// No new clients; the main thread hears when the last one has gone.
     fn leave_gently(&self) {
         self.clients.stop_accepting();
+        self.links.leaving();
         let (core, clients, teller) = (self.core, self.clients.clone(), self.teller.clone());
         glommio::spawn_local(async move {
             while !clients.is_empty() {

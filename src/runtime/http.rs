@@ -1,14 +1,14 @@
 //! A small HTTP/1.1 face for the pages: GET and HEAD, nothing else. Heads are bounded and so is the time they may take.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_lite::FutureExt;
 use glommio::timer::Timer;
-use net::uring::conn::Conn;
+use net::uring::conn::{Closer, Conn};
 use net::uring::listen::Listener;
 
 use super::inbox::{Inbox, Notify};
@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// For a page to be made and to be taken by a slow reader.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Connections at once: pages are for a few tools, and each holds a buffer.
+/// Connections at once: pages are for a few tools, and each holds a buffer. When there are so many, the one that has been
+/// silent for longest makes room: half-sent requests keep nobody out.
 const CONNECTIONS_MAX: usize = 256;
 
 #[derive(Clone, Default)]
@@ -33,6 +34,8 @@ pub struct Pages(Rc<Inner>);
 #[derive(Default)]
 struct Inner {
     waiting: RefCell<HashMap<ConnId, Rc<Slot>>>,
+    /// Connections whose next request has not come whole, the longest waiting first.
+    silent: RefCell<VecDeque<(ConnId, Closer)>>,
     open: Cell<usize>,
 }
 
@@ -53,7 +56,7 @@ impl Pages {
     pub async fn accept(self, listener: Listener, inbox: Inbox, number: Rc<Cell<u64>>) {
         loop {
             match listener.accept().await {
-                Ok(conn) if self.0.open.get() < CONNECTIONS_MAX => {
+                Ok(conn) if self.has_room() => {
                     let id = ConnId(number.replace(number.get() + 1));
                     self.0.open.set(self.0.open.get() + 1);
                     let (pages, inbox) = (self.clone(), inbox.clone());
@@ -61,6 +64,7 @@ impl Pages {
                         // An error here only means that the other side is gone, or slow beyond patience.
                         let _ = pages.serve(id, conn, inbox).await;
                         pages.0.waiting.borrow_mut().remove(&id);
+                        pages.unlist(id);
                         pages.0.open.set(pages.0.open.get() - 1);
                     })
                     .detach();
@@ -73,11 +77,29 @@ impl Pages {
         }
     }
 
+    /// Whether one more connection may come, if need be in the place of a silent one.
+    fn has_room(&self) -> bool {
+        if self.0.open.get() < CONNECTIONS_MAX {
+            return true;
+        }
+        let longest = self.0.silent.borrow_mut().pop_front();
+        longest.map(|(_, closer)| closer.close()).is_some()
+    }
+
+    /// No longer among the silent.
+    fn unlist(&self, id: ConnId) {
+        self.0.silent.borrow_mut().retain(|(silent, _)| *silent != id);
+    }
+
     async fn serve(&self, id: ConnId, mut conn: Conn, inbox: Inbox) -> std::io::Result<()> {
         let mut gathered = BytesMut::new();
         loop {
+            self.0.silent.borrow_mut().push_back((id, conn.closer()));
             let head = match read_head(&mut conn, &mut gathered).or(too_late(PATIENCE)).await? {
-                Head::Request(head) => head,
+                Head::Request(head) => {
+                    self.unlist(id);
+                    head
+                }
                 Head::TooLarge => return refuse(&mut conn, 431, "Request Header Fields Too Large").await,
                 Head::End => return Ok(()),
             };

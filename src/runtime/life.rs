@@ -24,6 +24,17 @@ pub enum Told {
     Wish(Wish),
 }
 
+/// How the life of a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Every core has done what a stop asks for.
+    Stopped,
+    /// The time for a stop was over before.
+    Late,
+    /// It could not start or go on.
+    Failed,
+}
+
 pub struct Life<'a> {
     plan: Arc<Plan>,
     config: Arc<Config>,
@@ -51,15 +62,15 @@ impl<'a> Life<'a> {
         Life { plan, config, flags, bells, written, cluster_id, ready, opened, drained, stopped, stop_at, end_at }
     }
 
-    /// Until the server has stopped; its exit code.
-    pub fn run(&mut self, told: &Receiver<Told>) -> i32 {
-        let code = loop {
+    /// Until the server has stopped.
+    pub fn run(&mut self, told: &Receiver<Told>) -> End {
+        let end = loop {
             let due = self.end_at.or(self.stop_at);
             let told = match due {
                 None => told.recv().ok(),
                 Some(at) => told.recv_timeout(at.saturating_duration_since(Instant::now())).ok(),
             };
-            let code = match told {
+            let end = match told {
                 Some(Told::Core(report)) => self.on_report(report),
                 Some(Told::Wish(wish)) => {
                     self.on_wish(wish);
@@ -67,31 +78,36 @@ impl<'a> Life<'a> {
                 }
                 None => self.on_silence(),
             };
-            if let Some(code) = code {
-                break code;
+            if let Some(end) = end {
+                break end;
             }
         };
-        for path in &self.written {
+        self.remove_files();
+        end
+    }
+
+    /// The pid file and the ports file.
+    fn remove_files(&mut self) {
+        for path in self.written.drain(..) {
             // Gone already is as good.
             let _ = std::fs::remove_file(path);
         }
-        code
     }
 
     /// A deadline has passed, or every core is gone.
-    fn on_silence(&mut self) -> Option<i32> {
+    fn on_silence(&mut self) -> Option<End> {
         if self.end_at.is_some() {
             self.plan.logger.warn("Not everything has left within the time for a stop");
-            return Some(0);
+            return Some(End::Late);
         }
         if self.stop_at.is_some() {
             self.stop();
             return None;
         }
-        Some(1)
+        Some(End::Failed)
     }
 
-    fn on_report(&mut self, CoreReport { core, report }: CoreReport) -> Option<i32> {
+    fn on_report(&mut self, CoreReport { core, report }: CoreReport) -> Option<End> {
         match report {
             Report::Ready => {
                 self.ready += 1;
@@ -114,7 +130,7 @@ impl<'a> Life<'a> {
             }
             Report::Stopped => {
                 self.stopped += 1;
-                return (self.stopped == self.bells.len()).then_some(0);
+                return (self.stopped == self.bells.len()).then_some(End::Stopped);
             }
             Report::Fatal(why) => {
                 self.plan.logger.fatal(if self.opened < self.bells.len() {
@@ -122,16 +138,16 @@ impl<'a> Life<'a> {
                 } else {
                     format!("core {core}: {why}")
                 });
-                return Some(1);
+                return Some(End::Failed);
             }
         }
         None
     }
 
-    fn or_fatal(&mut self, step: fn(&mut Self) -> Result<(), String>) -> Option<i32> {
+    fn or_fatal(&mut self, step: fn(&mut Self) -> Result<(), String>) -> Option<End> {
         let why = step(self).err()?;
         self.plan.logger.fatal(why);
-        Some(1)
+        Some(End::Failed)
     }
 
     fn on_wish(&mut self, wish: Wish) {
@@ -215,7 +231,7 @@ impl<'a> Life<'a> {
     }
 
     fn reload(&mut self) {
-        let logger = &self.plan.logger;
+        let logger = self.plan.logger.clone();
         let new = match crate::config::load(&source::Disk, self.flags) {
             Ok(new) => new,
             Err(error) => return logger.error(format!("Failed to reload server configuration: {error}")),
@@ -237,6 +253,14 @@ impl<'a> Life<'a> {
         }
         if let Err(error) = logger.configure(&new.log) {
             logger.error(format!("the log: {error}"));
+        }
+        let files = |config: &Config| (config.pid_file.clone(), config.ports_file_dir.clone());
+        if files(&self.config) != files(&new) {
+            self.remove_files();
+            match self.plan.ports.announce(&new, std::process::id()) {
+                Ok(written) => self.written = written,
+                Err(why) => logger.error(why),
+            }
         }
         self.config = Arc::new(new);
         self.order(&Order::Admin(Admin::Reload(self.config.clone())));

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod core;
 pub mod http;
 pub mod inbox;
+mod judge;
 mod life;
 pub mod links;
 pub mod mesh;

@@ -36,7 +36,7 @@ pub struct Plan {
     pub cluster: Option<String>,
     pub cores: CoreId,
     boot: u64,
-    seed: u64,
+    pub seed: u64,
     fresh_cluster_id: u128,
     pub store: Option<Store>,
     start_wall_ns: i64,

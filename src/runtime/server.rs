@@ -11,11 +11,12 @@ use net::uring::listen::Listener;
 use storage::uring::Executor;
 
 use super::alarm::Alarm;
-use super::clients::Clients;
+use super::clients::{Clients, Seats};
 use super::core::{Core, Teller};
 use super::http::Pages;
 use super::inbox::{Inbox, Notify};
-use super::life::{Life, Told};
+use super::judge::Judge;
+use super::life::{End, Life, Told};
 use super::links::Links;
 use super::mesh::{Bell, Mailbox, Order, mesh};
 use super::plan::{self, Plan};
@@ -56,37 +57,45 @@ fn start(config: Config, flags: &Flags, logger: &Logger) -> Result<i32, String> 
     plan::greet(&plan);
     let (tell, told) = channel();
     let boxes = mesh(plan.cores);
+    let shared = Shared {
+        seats: Seats::default(),
+        judge: Judge::start(plan.seed).map_err(|e| format!("cannot start a thread: {e}"))?,
+    };
     let bells: Vec<Arc<Bell>> = boxes.iter().map(Mailbox::bell).collect();
     // Executors before other threads: glommio's first sleep is slow otherwise.
-    let cores = start_cores(&plan, boxes, &tell)?;
+    let cores = start_cores(&plan, boxes, &tell, &shared)?;
     let stop = Arc::new(AtomicBool::new(false));
     start_watchdog(bells.clone(), stop.clone(), logger.clone());
     start_signals(tell);
-    let code = Life::new(plan, flags, bells).run(&told);
+    let end = Life::new(plan, flags, bells).run(&told);
     stop.store(true, Ordering::Relaxed);
-    if code == 0 {
+    if end == End::Stopped {
         for core in cores {
             // A core that failed has told us before.
             let _ = core.join();
         }
+    }
+    // Cores that did not stop in time are not waited for: they end with the process.
+    if end != End::Failed {
         logger.info("Server Exiting..");
     }
-    Ok(code)
+    Ok(i32::from(end == End::Failed))
 }
 
 fn start_cores(
     plan: &Arc<Plan>,
     boxes: Vec<Mailbox>,
     tell: &Sender<Told>,
+    shared: &Shared,
 ) -> Result<Vec<ExecutorJoinHandle<()>>, String> {
     let mut cores = Vec::new();
     for (core, mailbox) in boxes.into_iter().enumerate() {
-        let (plan, tell) = (plan.clone(), tell.clone());
+        let (plan, tell, shared) = (plan.clone(), tell.clone(), shared.clone());
         let handle = LocalExecutorBuilder::new(Placement::Unbound)
             .name(&format!("core-{core}"))
             .io_memory(IO_MEMORY_BYTES)
             .spawn(move || async move {
-                if let Err(why) = run_core(&plan, core as CoreId, mailbox, tell.clone()).await {
+                if let Err(why) = run_core(&plan, core as CoreId, mailbox, shared, tell.clone()).await {
                     // The main thread is gone only when the process is ending anyway.
                     let _ = tell.send(Told::Core(CoreReport { core: core as CoreId, report: Report::Fatal(why) }));
                 }
@@ -97,7 +106,13 @@ fn start_cores(
     Ok(cores)
 }
 
-async fn run_core(plan: &Arc<Plan>, core: CoreId, mailbox: Mailbox, tell: Sender<Told>) -> Result<(), String> {
+async fn run_core(
+    plan: &Arc<Plan>,
+    core: CoreId,
+    mailbox: Mailbox,
+    Shared { seats, judge }: Shared,
+    tell: Sender<Told>,
+) -> Result<(), String> {
     let disk = match &plan.store {
         Some(store) => Some(Executor::open(&store.shard(core)).map_err(|e| format!("Can't start JetStream: {e}"))?),
         None => None,
@@ -106,9 +121,9 @@ async fn run_core(plan: &Arc<Plan>, core: CoreId, mailbox: Mailbox, tell: Sender
     let cluster = plan.config.cluster.clone();
     let doors = Doors {
         inbox: inbox.clone(),
-        clients: Clients::default(),
+        clients: Clients::new(seats),
         pages: Pages::default(),
-        links: Links::new(plan.clock, inbox.clone(), logger.clone(), plan::hello(plan), cluster),
+        links: Links::new(plan.clock, inbox.clone(), judge.clone(), logger.clone(), plan::hello(plan), cluster),
         open: Notify::default(),
     };
     // As above: nobody listens only at the very end.
@@ -124,6 +139,8 @@ async fn run_core(plan: &Arc<Plan>, core: CoreId, mailbox: Mailbox, tell: Sender
         clients,
         links,
         pages,
+        judge,
+        auth_patience: plan.config.auth.timeout,
         disk,
         logger,
         teller,
@@ -131,6 +148,13 @@ async fn run_core(plan: &Arc<Plan>, core: CoreId, mailbox: Mailbox, tell: Sender
     };
     core.run().await;
     Ok(())
+}
+
+/// What the cores have in common.
+#[derive(Clone)]
+struct Shared {
+    seats: Seats,
+    judge: Judge,
 }
 
 /// Where connections of one core come in.

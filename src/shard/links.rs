@@ -43,13 +43,13 @@ impl Shard {
         if let Some(js) = self.js.as_mut().filter(|_| hello.jetstream) {
             js.peer_up(self.now, &self.view, peer);
         }
+        self.refresh_urls();
     }
 
     pub(super) fn on_peer_gone(&mut self, peer: ServerId) {
         self.peers.gone(peer);
         self.mail_all(|| Mail::PeerGone { peer });
         self.lose_peer(peer);
-        self.refresh_urls();
     }
 
     pub(super) fn lose_peer(&mut self, peer: ServerId) {
@@ -63,6 +63,7 @@ impl Shard {
         if let Some(js) = &mut self.js {
             js.peer_gone(self.now, &self.view, peer);
         }
+        self.refresh_urls();
     }
 
     pub(super) fn on_rtt(&mut self, peer: ServerId, rtt_us: u64) {
@@ -73,14 +74,28 @@ impl Shard {
         }
     }
 
-    /// A server says goodbye: it counts as gone at once, though its link may stand for a moment more.
-    pub(super) fn on_goodbye(&mut self, server: ServerId) {
+    /// A server says goodbye: it counts as gone at once, though its link may stand for a moment more. A lame duck only
+    /// sends its clients away.
+    pub(super) fn on_goodbye(&mut self, server: ServerId, lame_duck: bool) {
+        if lame_duck {
+            if self.me.core == LINK_CORE {
+                self.mail_all(|| Mail::PeerLameDuck { peer: server });
+            }
+            return self.learn_lame_duck(server);
+        }
         if self.view.peers.contains_key(&server) {
             self.effects.push_back(Effect::PeerClose { peer: server, why: "it is shutting down".into() });
             self.on_peer_gone(server);
         }
     }
 
+    /// Clients are not sent to a server that is leaving.
+    pub(super) fn learn_lame_duck(&mut self, peer: ServerId) {
+        self.system.peer_lame_duck(peer);
+        self.refresh_urls();
+    }
+
+    /// Dials what the configuration names and no longer dials what it does not name any more; links stay.
     pub(super) fn dial_routes(&mut self) {
         if self.me.core != LINK_CORE {
             return;
@@ -91,6 +106,10 @@ impl Shard {
             .iter()
             .flat_map(|cluster| cluster.routes.iter().map(|route| route.to_string()))
             .collect();
+        let (kept, gone) = std::mem::take(&mut self.dialled).into_iter().partition(|route| routes.contains(route));
+        self.dialled = kept;
+        let gone: Vec<String> = gone;
+        self.effects.extend(gone.into_iter().map(|route| Effect::Undial { route }));
         for route in routes {
             self.dial(route);
         }
@@ -105,7 +124,6 @@ impl Shard {
 
     /// Tells every peer the routes and client URLs of all: a newcomer learns the cluster from one seed.
     fn gossip(&mut self) {
-        self.refresh_urls();
         let (routes, client_urls) = self.system.known_urls();
         self.send_all_peers(&NodeMsg::Gossip { routes, client_urls });
     }

@@ -42,9 +42,7 @@ impl Shard {
     fn say_goodbye(&mut self, lame_duck: bool) {
         if self.me.core == LINK_CORE {
             self.system.going(self.now, lame_duck);
-            if !lame_duck {
-                self.send_all_peers(&NodeMsg::Goodbye { lame_duck });
-            }
+            self.send_all_peers(&NodeMsg::Goodbye { lame_duck });
         }
     }
 
@@ -73,6 +71,8 @@ impl Shard {
         }
         self.register_services();
         self.dial_routes();
-        self.effects.push_back(Effect::Log { level: Level::Info, text: "Reloaded server configuration".into() });
+        if self.me.core == LINK_CORE {
+            self.effects.push_back(Effect::Log { level: Level::Info, text: "Reloaded server configuration".into() });
+        }
     }
 }

@@ -26,6 +26,13 @@ impl System {
         self.server.links.remove(&peer);
     }
 
+    /// Nobody is sent there any more.
+    pub fn peer_lame_duck(&mut self, peer: ServerId) {
+        if let Some(link) = self.server.links.get_mut(&peer) {
+            link.client_urls.clear();
+        }
+    }
+
     pub fn peer_rtt(&mut self, peer: ServerId, rtt_us: u64) {
         if let Some(link) = self.server.links.get_mut(&peer) {
             link.rtt_us = rtt_us;

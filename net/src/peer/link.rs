@@ -22,6 +22,7 @@ pub use super::hello::{Credentials, Hello};
 use super::hello::{HELLO_BYTES_MAX, cut};
 use super::lane::Lane;
 use bytes::{BufMut, Bytes, BytesMut};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -38,8 +39,23 @@ const PING_BYTES: usize = 8;
 /// Longest reason of a refusal that is passed on.
 const REASON_BYTES_MAX: usize = 512;
 
-/// Decides whether a caller may come in. `None`: it brought no credentials.
-pub type Verifier = Arc<dyn Fn(Option<&Credentials>) -> bool + Send + Sync>;
+/// PINGs that may be on their way at once. A path longer than this many intervals counts as broken anyway.
+const PINGS_OUT_MAX: usize = 64;
+
+/// No measured round trip makes a link wait longer than this for a sign of life.
+const RTT_US_MAX: u64 = 5_000_000;
+
+/// Decides whether a caller may come in; it brought these credentials, or none.
+pub type Verifier = Arc<dyn Fn(Option<&Credentials>) -> Verdict + Send + Sync>;
+
+/// What a [`Verifier`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Yes,
+    No,
+    /// It takes long to say: [`LinkEvent::Asked`] follows, and [`Link::judged`] is awaited.
+    Later,
+}
 
 /// What the other side is checked against. A snapshot is enough: a handshake is short, and whoever owns the links
 /// settles what two simultaneous ones left open.
@@ -64,7 +80,7 @@ pub struct Known {
 impl Rules {
     /// Everyone may come in, nobody is there yet.
     pub fn open() -> Self {
-        Rules { verifier: Arc::new(|_| true), known: Vec::new() }
+        Rules { verifier: Arc::new(|_| Verdict::Yes), known: Vec::new() }
     }
 }
 
@@ -96,6 +112,8 @@ impl Default for Timing {
 pub enum LinkEvent {
     /// Both sides agree; messages may flow. Comes once, before any `Frame`. The credentials are gone from `hello`.
     Established { hello: Box<Hello>, version: u16 },
+    /// The verifier needs time for these credentials; nothing moves until [`Link::judged`].
+    Asked { credentials: Option<Credentials> },
     /// One side does not want the other. Nothing follows; close once the output has left.
     Refused { by_us: bool, refusal: Refusal },
     /// A message. Its lane is the link's.
@@ -194,6 +212,11 @@ enum State {
     AwaitHello,
     /// Dialling side: HELLO is out.
     AwaitReply,
+    /// Accepting side: whether the credentials are right is being found out.
+    AwaitVerdict {
+        hello: Box<Hello>,
+        version: u16,
+    },
     /// Accepting side: HELLO_REPLY is out.
     AwaitReady {
         hello: Box<Hello>,
@@ -213,12 +236,17 @@ pub struct Link {
     decoder: Decoder,
     /// Handshake and liveness frames that must be written.
     out: BytesMut,
+    /// When our part of the handshake left, so that its answer tells the round trip.
+    asked_at: Option<u64>,
     /// When the last PING left, and when the link came up before the first.
     pinged_at: u64,
     /// PINGs since anything was heard.
     unanswered: u32,
-    /// The time value in the latest PING, until its PONG came.
-    ping_out: Option<u64>,
+    heard_at: u64,
+    /// The time values of the PINGs whose PONGs have not come, oldest first.
+    pings_out: VecDeque<u64>,
+    /// The longest recent round trip: risen to at once, forgotten slowly.
+    rtt_us: u64,
 }
 
 impl Link {
@@ -238,7 +266,9 @@ impl Link {
 
     fn new(us: Hello, rules: Rules, timing: Timing, state: State) -> Link {
         let (decoder, out) = (Decoder::new(HELLO_BYTES_MAX), BytesMut::new());
-        Link { us, rules, timing, state, decoder, out, pinged_at: 0, unanswered: 0, ping_out: None }
+        let (asked_at, pings_out) = (None, VecDeque::new());
+        let (pinged_at, unanswered, heard_at, rtt_us) = (0, 0, 0, 0);
+        Link { us, rules, timing, state, decoder, out, asked_at, pinged_at, unanswered, heard_at, pings_out, rtt_us }
     }
 
     /// What was just read from the connection. Then [`Link::poll`] until it has no more.
@@ -249,9 +279,11 @@ impl Link {
     /// The next event; `None` until more is pushed. Ask for the output afterwards. After an error the connection
     /// must be closed.
     pub fn poll(&mut self, now_us: u64) -> Result<Option<LinkEvent>, LinkError> {
-        while !matches!(self.state, State::Over) {
+        // A dialler's HELLO waits in the output until the first call.
+        self.asked_at.get_or_insert(now_us);
+        while !matches!(self.state, State::Over | State::AwaitVerdict { .. }) {
             let Some(frame) = self.decoder.poll()? else { return Ok(None) };
-            self.unanswered = 0;
+            (self.unanswered, self.heard_at) = (0, now_us);
             if let Some(event) = self.on_frame(now_us, frame)? {
                 return Ok(Some(event));
             }
@@ -279,12 +311,15 @@ impl Link {
         if self.next_timer().is_none_or(|due| now_us < due) {
             return Ok(());
         }
-        if self.unanswered >= self.timing.unanswered_max {
+        if self.unanswered >= self.timing.unanswered_max && now_us.saturating_sub(self.heard_at) > self.patience_us() {
             return Err(LinkError::Stale);
         }
-        self.unanswered += 1;
+        self.unanswered = self.unanswered.saturating_add(1);
         self.pinged_at = now_us;
-        self.ping_out = Some(now_us);
+        if self.pings_out.len() == PINGS_OUT_MAX {
+            self.pings_out.pop_front();
+        }
+        self.pings_out.push_back(now_us);
         self.send(PING, &now_us.to_le_bytes());
         Ok(())
     }
@@ -292,6 +327,33 @@ impl Link {
     /// When [`Link::on_timer`] wants to be called; `None` while the link is not up. Ask again after each call.
     pub fn next_timer(&self) -> Option<u64> {
         self.is_up().then(|| self.pinged_at.saturating_add(self.timing.ping_every_us))
+    }
+
+    /// The longest recent round trip, microseconds; known from the handshake on.
+    pub fn rtt_us(&self) -> u64 {
+        self.rtt_us
+    }
+
+    /// How long the other side may be silent at least, however many PINGs are out. An answer cannot come sooner than a round trip, and
+    /// the other side's first PING not before it has heard that the link is up.
+    fn patience_us(&self) -> u64 {
+        self.timing.ping_every_us * u64::from(self.timing.unanswered_max.saturating_sub(1)) + 2 * self.rtt_us
+    }
+
+    fn measured(&mut self, rtt_us: u64) {
+        self.rtt_us = rtt_us.min(RTT_US_MAX).max(self.rtt_us - self.rtt_us / 8);
+    }
+
+    /// The answer to [`LinkEvent::Asked`]: whether the credentials are right. Then [`Link::poll`] again.
+    pub fn judged(&mut self, now_us: u64, right: bool) -> Option<LinkEvent> {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::AwaitVerdict { hello, version } if right => self.welcome(now_us, hello, version),
+            State::AwaitVerdict { .. } => Some(self.refuse_credentials()),
+            other => {
+                self.state = other;
+                None
+            }
+        }
     }
 
     /// Tells the other side that it is not wanted, and why. Close once the output has left.
@@ -311,7 +373,7 @@ impl Link {
             return Err(LinkError::Unexpected { kind: frame.kind });
         }
         match (frame.kind, &self.state) {
-            (HELLO, State::AwaitHello) => self.on_hello(&frame),
+            (HELLO, State::AwaitHello) => self.on_hello(now_us, &frame),
             (HELLO_REPLY, State::AwaitReply) => self.on_reply(now_us, &frame),
             (READY, State::AwaitReady { .. }) => Ok(self.on_ready(now_us)),
             (REFUSED, _) => Ok(Some(self.on_refused(&frame.body))),
@@ -325,7 +387,7 @@ impl Link {
         }
     }
 
-    fn on_hello(&mut self, frame: &Frame) -> Result<Option<LinkEvent>, LinkError> {
+    fn on_hello(&mut self, now_us: u64, frame: &Frame) -> Result<Option<LinkEvent>, LinkError> {
         let mut hello = Hello::decode(&frame.body).map_err(LinkError::BadHello)?;
         if hello.lane != frame.lane {
             return Err(LinkError::BadHello("frame and hello name different lanes"));
@@ -333,12 +395,25 @@ impl Link {
         self.us.lane = hello.lane;
         let Some(version) = self.us.common_version(&hello) else { return Ok(Some(self.refuse_version(&hello))) };
         // Before anything about this server is told to a stranger.
-        if !(self.rules.verifier)(hello.credentials.take().as_ref()) {
-            let text = "Authorization Violation".to_string();
-            return Ok(Some(self.refuse(RefusalCode::Credentials.refusal(text))));
+        let credentials = hello.credentials.take();
+        match (self.rules.verifier)(credentials.as_ref()) {
+            Verdict::Yes => Ok(self.welcome(now_us, Box::new(hello), version)),
+            Verdict::No => Ok(Some(self.refuse_credentials())),
+            Verdict::Later => {
+                self.state = State::AwaitVerdict { hello: Box::new(hello), version };
+                Ok(Some(LinkEvent::Asked { credentials }))
+            }
         }
+    }
+
+    fn refuse_credentials(&mut self) -> LinkEvent {
+        self.refuse(RefusalCode::Credentials.refusal("Authorization Violation".to_string()))
+    }
+
+    /// The caller may know who we are; whether we want each other is another question.
+    fn welcome(&mut self, now_us: u64, hello: Box<Hello>, version: u16) -> Option<LinkEvent> {
         if let Err(refusal) = self.check(&hello) {
-            return Ok(Some(self.refuse(refusal)));
+            return Some(self.refuse(refusal));
         }
         let mut body = BytesMut::new();
         body.put_u16_le(version);
@@ -346,8 +421,9 @@ impl Link {
         self.us.encode(&mut reply);
         body.put_slice(&reply);
         self.send(HELLO_REPLY, &body);
-        self.state = State::AwaitReady { hello: Box::new(hello), version };
-        Ok(None)
+        self.asked_at = Some(now_us);
+        self.state = State::AwaitReady { hello, version };
+        None
     }
 
     fn on_reply(&mut self, now_us: u64, frame: &Frame) -> Result<Option<LinkEvent>, LinkError> {
@@ -380,7 +456,8 @@ impl Link {
 
     fn up(&mut self, now_us: u64, hello: Box<Hello>, version: u16) -> LinkEvent {
         self.state = State::Up;
-        self.pinged_at = now_us;
+        self.measured(now_us.saturating_sub(self.asked_at.unwrap_or(now_us)));
+        (self.pinged_at, self.heard_at) = (now_us, now_us);
         self.us.credentials = None;
         self.decoder.set_body_bytes_max(BODY_BYTES_MAX);
         LinkEvent::Established { hello, version }
@@ -398,8 +475,11 @@ impl Link {
     fn on_pong(&mut self, now_us: u64, body: &[u8]) -> Option<LinkEvent> {
         // Only what is being waited for counts: the other side cannot invent a round trip.
         let sent = body.try_into().ok().map(u64::from_le_bytes)?;
-        let awaited = self.ping_out.take_if(|awaited| *awaited == sent)?;
-        Some(LinkEvent::Rtt { rtt_us: now_us.saturating_sub(awaited) })
+        let at = self.pings_out.iter().position(|awaited| *awaited == sent)?;
+        self.pings_out.drain(..=at);
+        let rtt_us = now_us.saturating_sub(sent);
+        self.measured(rtt_us);
+        Some(LinkEvent::Rtt { rtt_us })
     }
 
     /// The rules that do not depend on who dialled.

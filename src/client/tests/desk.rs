@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::args::Flags;
+use crate::client::auth::secret_matches;
 use crate::client::{Front, FrontOptions, FrontOutput};
 use crate::config::source::Memory;
 use crate::config::{Config, load};
@@ -50,6 +51,8 @@ pub struct Desk {
     pub others: VecDeque<FrontOutput>,
     /// Bytes count as written at once.
     pub writes_through: bool,
+    /// Passwords are compared at once.
+    pub compares: bool,
     next_conn: u64,
 }
 
@@ -66,6 +69,7 @@ impl Desk {
             closed: Vec::new(),
             others: VecDeque::new(),
             writes_through: true,
+            compares: true,
             next_conn: 0,
         }
     }
@@ -90,6 +94,7 @@ impl Desk {
             ConnId(self.next_conn),
             ([127, 0, 0, 1], port).into(),
             ([127, 0, 0, 1], 4222).into(),
+            self.next_conn as u32 - 1 - self.closed.len() as u32,
         );
         self.settle();
         self.next_conn
@@ -148,6 +153,11 @@ impl Desk {
                 FrontOutput::Close { conn } => {
                     self.closed.push(conn.0);
                     self.front.gone(self.now, conn, "");
+                }
+                FrontOutput::Compare { conn, claim } if self.compares => {
+                    let right = secret_matches(&claim.secret, &claim.given);
+                    self.front.compared(self.now, conn, right);
+                    self.front.turn(self.now);
                 }
                 other => self.others.push_back(other),
             }

@@ -235,6 +235,48 @@ fn a_reload_sends_away_whom_it_no_longer_knows_and_ends_what_it_forbids() {
     assert_eq!(desk.ask(stays, "PUB s.1 1\r\nx\r\n"), "MSG s.1 1 1\r\nx\r\n");
 }
 
+/// `pw`, at bcrypt's lowest cost.
+const HASHED: &str = "$2a$04$KRGxLBS0Lxe3KBCwLBOuMuGnkSRkzqLMPDC9Iqk7BQH4SF0xo0ONW";
+
+#[test]
+fn while_a_hashed_password_is_compared_only_its_own_client_waits() {
+    let users = format!("authorization {{ users: [ {{user: u, password: {HASHED:?}}}, {{user: v, password: v}} ] }}");
+    let mut desk = Desk::new(&users);
+    desk.compares = false;
+    let asked = |desk: &mut Desk| {
+        let at = desk.others.iter().position(|output| matches!(output, FrontOutput::Compare { .. })).unwrap();
+        let Some(FrontOutput::Compare { conn, claim }) = desk.others.remove(at) else { panic!() };
+        assert_eq!(claim.secret.text(), HASHED);
+        conn
+    };
+    let say = |user: &str| format!("CONNECT {{\"verbose\":false,\"user\":{user:?},\"pass\":\"v\"}}\r\nPING\r\n");
+    let (slow, quick, gone) = (desk.connect(), desk.connect(), desk.connect());
+    assert_eq!(desk.ask(slow, &say("u")), "", "nothing is taken from it meanwhile");
+    let slow_id = asked(&mut desk);
+    assert_eq!(desk.ask(quick, &say("v")), "PONG\r\n");
+    desk.send(gone, &say("u"));
+    let gone_id = asked(&mut desk);
+    desk.front.gone(desk.now, gone_id, "");
+    desk.front.compared(desk.now, gone_id, true);
+    desk.front.compared(desk.now, slow_id, true);
+    desk.front.compared(desk.now, slow_id, false);
+    desk.settle();
+    assert_eq!(desk.text(slow), "PONG\r\n", "an answer counts once");
+
+    // Never answered: the time to present oneself ends it. Wrong: the usual words.
+    let (late, wrong) = (desk.connect(), desk.connect());
+    desk.send(late, &say("u"));
+    desk.send(wrong, &say("u"));
+    asked(&mut desk);
+    let wrong_id = asked(&mut desk);
+    desk.front.compared(desk.now, wrong_id, false);
+    desk.settle();
+    assert_eq!(desk.text(wrong), "-ERR 'Authorization Violation'\r\n");
+    desk.advance(3 * SECOND);
+    assert_eq!(desk.text(late), "-ERR 'Authentication Timeout'\r\n");
+    assert!(desk.is_closed(late) && desk.is_closed(wrong) && !desk.is_closed(slow));
+}
+
 #[test]
 fn account_limits_hold_for_the_whole_server() {
     let mut desk = Desk::new(
@@ -247,7 +289,7 @@ fn account_limits_hold_for_the_whole_server() {
         id
     };
     let first = enter(&mut desk);
-    desk.front.elsewhere(1, vec![(account, 1)]);
+    desk.front.elsewhere(vec![(account, 1)]);
     let second = enter(&mut desk);
     assert_eq!(desk.text(second), "-ERR 'maximum account active connections exceeded'\r\n");
     assert!(desk.is_closed(second));

@@ -1,15 +1,11 @@
 //! The `cluster` block, and the URLs of routes.
 
-use std::time::Duration;
-
 use super::super::options::Route;
 use super::super::report::{Report, split_host_port};
 use super::super::tree::{Entry, Value};
 use super::top::{longer_than_zero, set, write_timeout};
 use super::{Draft, auth};
 
-/// The peer does not let routes be silent for longer than this.
-const PING_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// More seed URLs than this are no seeds: gossip finds the others.
 const ROUTES_MAX: usize = 1024;
 
@@ -54,7 +50,7 @@ impl Draft {
     fn cluster_address(&mut self, key: &str, entry: &Entry, report: &mut Report) -> bool {
         let cluster = &mut self.cluster;
         match key {
-            "name" => cluster.name = report.word(entry),
+            "name" => cluster.name = report.name(entry, "cluster"),
             "listen" => {
                 if let Some((host, port)) = report.listen(entry) {
                     self.cluster_host = host.or(self.cluster_host.take());
@@ -75,17 +71,31 @@ impl Draft {
         let cluster = &mut self.cluster;
         match key {
             "no_advertise" => cluster.no_advertise = report.bool(entry).unwrap_or(false),
-            "connect_retries" => cluster.connect_retries = report.bound(entry, i32::MAX.into()).unwrap_or(0),
-            "connect_backoff" => cluster.connect_backoff = report.bool(entry).unwrap_or(false),
-            "ping_interval" => {
-                let time = longer_than_zero(report.duration(entry));
-                if time.is_some_and(|time| time > PING_INTERVAL_MAX) {
-                    report.note(&entry.place, "Cluster 'ping_interval' will reset to 30s which is the max for routes");
+            "connect_retries" => {
+                if report.int(entry, 0, i32::MAX.into()).is_some() {
+                    report.no_effect(entry, "a learnt route is given up after some twenty seconds without an answer");
                 }
-                set(&mut cluster.ping_interval, time.map(|time| time.min(PING_INTERVAL_MAX)));
             }
-            "ping_max" => set(&mut cluster.pings_out_max, report.bound(entry, i32::MAX.into())),
-            "write_deadline" => set(&mut cluster.write_deadline, longer_than_zero(report.duration(entry))),
+            "connect_backoff" => {
+                if report.bool(entry).is_some() {
+                    report.no_effect(entry, "the pauses between dials always grow, to half a second");
+                }
+            }
+            "ping_interval" => {
+                if longer_than_zero(report.duration(entry)).is_some() {
+                    report.no_effect(entry, "a link is asked three times a second whether it stands");
+                }
+            }
+            "ping_max" => {
+                if report.int(entry, 0, i32::MAX.into()).is_some() {
+                    report.no_effect(entry, "how long a link may be silent follows its round trip");
+                }
+            }
+            "write_deadline" => {
+                if longer_than_zero(report.duration(entry)).is_some() {
+                    report.no_effect(entry, "a server that does not read is cut by what waits for it");
+                }
+            }
             "write_timeout" => write_timeout(entry, report),
             "pool_size" => {
                 if report.int(entry, i32::MIN.into(), i32::MAX.into()).is_some() {

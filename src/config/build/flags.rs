@@ -63,7 +63,10 @@ impl Draft {
         let cluster = &mut self.cluster;
         set(&mut cluster.name, flags.cluster_name.clone().map(|name| Some(name).filter(|name| !name.is_empty())));
         set(&mut cluster.no_advertise, flags.no_advertise);
-        set(&mut cluster.connect_retries, flags.connect_retries);
+        if flags.connect_retries.is_some() {
+            let text = "connect_retries has no effect: a learnt route is given up after some twenty seconds";
+            report.notes.push(super::Note { text: text.to_string() });
+        }
         if let Some(text) = &flags.cluster_advertise {
             cluster.advertise = read_advertise("cluster_advertise", text, report);
         }

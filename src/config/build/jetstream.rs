@@ -70,10 +70,8 @@ impl Draft {
     }
 
     fn jetstream_block(&mut self, map: &Map, report: &mut Report) {
-        let mut info_queue_set = false;
         for entry in map.entries() {
             let key = entry.key.to_lowercase();
-            info_queue_set |= key == "info_queue_limit";
             match key.as_str() {
                 "enabled" | "enable" => set(&mut self.jetstream_on, report.bool(entry)),
                 "store_dir" | "storedir" | "store" => self.store_dir(entry, report),
@@ -84,9 +82,6 @@ impl Draft {
                 _ if without_effect(&key, entry, report) => {}
                 _ => report.unknown(entry, KNOWN),
             }
-        }
-        if !info_queue_set {
-            self.jetstream.info_queue_max = self.jetstream.request_queue_max;
         }
     }
 }
@@ -102,11 +97,6 @@ fn read(jetstream: &mut JetStream, key: &str, entry: &Entry, report: &mut Report
             jetstream.unique_tag = tag.filter(|tag| !tag.is_empty());
         }
         "limits" => jetstream.limits = limits(entry, report),
-        "max_outstanding_catchup" => set(&mut jetstream.catchup_bytes_max, positive(size(entry, report))),
-        "max_buffered_size" => set(&mut jetstream.buffered_bytes_max, positive(size(entry, report))),
-        "max_buffered_msgs" => set(&mut jetstream.buffered_msgs_max, report.bound(entry, i32::MAX.into())),
-        "request_queue_limit" => set(&mut jetstream.request_queue_max, report.bound(entry, i32::MAX.into())),
-        "info_queue_limit" => set(&mut jetstream.info_queue_max, report.bound(entry, i32::MAX.into())),
         _ => return false,
     }
     true
@@ -125,6 +115,21 @@ fn without_effect(key: &str, entry: &Entry, report: &mut Report) -> bool {
             report.no_effect(entry, "the cluster's own log is compacted like every other");
         }
         "max_concurrent_io" => report.no_effect(entry, "each core queues its own disk operations"),
+        "max_outstanding_catchup" => {
+            if size(entry, report).is_some() {
+                report.no_effect(entry, "each group is caught up within a window of its own");
+            }
+        }
+        "max_buffered_size" => {
+            if size(entry, report).is_some() {
+                report.no_effect(entry, "what waits for the disk is bounded, and publishers are held back");
+            }
+        }
+        "max_buffered_msgs" | "request_queue_limit" | "info_queue_limit" => {
+            if report.int(entry, 0, i32::MAX.into()).is_some() {
+                report.no_effect(entry, "what waits is bounded in bytes");
+            }
+        }
         "extension_hint" => {
             if report.text(entry).is_some() {
                 report.no_effect(entry, "there are no leaf nodes");
@@ -160,10 +165,6 @@ fn quoted_size(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift).filter(|&bytes| bytes <= i64::MAX as u64)
 }
 
-fn positive(size: Option<u64>) -> Option<u64> {
-    size.filter(|&size| size > 0)
-}
-
 fn limits(entry: &Entry, report: &mut Report) -> JetStreamLimits {
     const KNOWN: &[&str] = &["max_ack_pending", "max_ha_assets", "max_request_batch", "duplicate_window", "batch"];
     let mut limits = JetStreamLimits::default();
@@ -171,7 +172,10 @@ fn limits(entry: &Entry, report: &mut Report) -> JetStreamLimits {
     for entry in map.entries() {
         match entry.key.to_lowercase().as_str() {
             "max_ack_pending" => limits.ack_pending_max = report.limit(entry).flatten(),
-            "max_ha_assets" => limits.ha_assets_max = report.limit(entry).flatten(),
+            "max_ha_assets" => {
+                limits.ha_assets_max = report.limit(entry).flatten();
+                report.no_effect(entry, "a server takes every replica that is placed on it");
+            }
             "max_request_batch" => limits.request_batch_max = report.limit(entry).flatten(),
             "duplicate_window" => {
                 limits.duplicate_window_max = report.duration(entry).filter(|time| !time.is_zero());

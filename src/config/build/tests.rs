@@ -248,13 +248,6 @@ fn wrong_types_and_values_say_where_and_what_was_expected() {
 }
 
 #[test]
-fn info_requests_queue_as_far_as_others_unless_it_is_said() {
-    let queues = |text: &str| config(text).jetstream.map(|js| (js.request_queue_max, js.info_queue_max));
-    assert_eq!(queues("jetstream {request_queue_limit: 5}"), Some((5, 5)));
-    assert_eq!(queues("jetstream {info_queue_limit: 7, request_queue_limit: 5}"), Some((5, 7)));
-}
-
-#[test]
 fn checks_across_blocks_use_the_words_of_the_peer() {
     for (text, error) in [
         ("jetstream: enabled\ncluster {name: x, port: -1}", "jetstream cluster requires `server_name` to be set"),
@@ -273,8 +266,8 @@ fn checks_across_blocks_use_the_words_of_the_peer() {
             "lame duck grace period (40s) should be strictly lower than lame duck duration (30s)",
         ),
         ("max_payload: 10MB\nmax_pending: 1MB", "max_payload (10485760) cannot be higher than max_pending (1048576)"),
-        ("server_name: \"a b\"", "server name cannot contain spaces"),
-        ("cluster {port: 1, name: \"a b\"}", "cluster name cannot contain spaces"),
+        ("server_name: \"a b\"", "x.conf:1:1: server name cannot contain spaces"),
+        ("cluster {port: 1, name: \"a b\"}", "x.conf:1:19: cluster name cannot contain spaces"),
         ("jetstream: { domain: \"a.b\" }", "invalid domain name: may not contain ., * or >"),
         ("accounts { $G {} }", "x.conf:1:12: \"$G\" is a Reserved Account"),
         ("authorization {user: a, password: b, token: c}", "x.conf:1:1: Cannot have a user/pass and token"),
@@ -302,7 +295,7 @@ fn all_problems_are_reported_at_once_in_the_order_of_the_file() {
     let lines: Vec<&str> = lines.lines().collect();
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert!(lines[0].starts_with("unknown field") && lines[1].starts_with("not supported yet"));
-    assert!(lines[2].starts_with("x.conf:3:7: port") && lines[3] == "server name cannot contain spaces");
+    assert!(lines[2].starts_with("x.conf:3:7: port") && lines[3] == "x.conf:4:1: server name cannot contain spaces");
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl Draft {
             "port" => self.port = report.port(entry).and_then(|port| port.bind()),
             "host" | "net" => self.host = report.word(entry),
             "client_advertise" => config.client_advertise = report.advertise(entry),
-            "server_name" => config.server_name = report.word(entry),
+            "server_name" => config.server_name = report.name(entry, "server"),
             "server_tags" => config.server_tags = tags(report.texts(entry).unwrap_or_default()),
             "server_metadata" => config.server_metadata = metadata(entry, report),
             "http" => {

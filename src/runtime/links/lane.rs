@@ -32,13 +32,13 @@ const BULK_WAITING_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// What may arrive on one lane while the other two are still being opened: a turn's announcements.
 const EARLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The control lane finds out that the other side is gone without a word within about a second.
+/// The control lane finds out that the other side is gone without a word within about a second and two round trips.
 const CONTROL_TIMING: Timing = Timing { ping_every_us: 300_000, unanswered_max: 3 };
 
 /// The other lanes are asked less often, for an idle cluster should sleep: they end with the control lane anyway.
 const OTHER_TIMING: Timing = Timing { ping_every_us: 2_000_000, unanswered_max: 3 };
 
-/// A server that was heard within this time on its control lane is alive: two rounds of questions.
+/// A server that was heard within this time, and a round trip, on its control lane is alive: two rounds of questions.
 const ALIVE_US: u64 = 2 * CONTROL_TIMING.ping_every_us;
 
 /// How a connection that we dial asks; one that was accepted asks as control lanes do, if it turns out to be one.
@@ -149,7 +149,7 @@ impl LaneConn {
 
     /// Something was heard a moment ago.
     pub fn is_alive(&self) -> bool {
-        self.clock.now().us.saturating_sub(self.heard_us.get()) <= ALIVE_US
+        self.clock.now().us.saturating_sub(self.heard_us.get()) <= ALIVE_US + self.link.borrow().rtt_us()
     }
 
     fn hand_on(&self, frame: Bytes) {

@@ -25,13 +25,15 @@ use futures_lite::FutureExt;
 use glommio::timer::Timer;
 use net::peer::hello::{Credentials, Hello};
 use net::peer::lane::Lane;
-use net::peer::link::{Known, Link, LinkEvent, Refusal, Rules};
+use net::peer::link::{Known, Link, LinkEvent, Refusal, Rules, Verdict};
 use net::uring::conn::Conn;
 use net::uring::listen::Listener;
 
 use super::clock::Clock;
 use super::inbox::Inbox;
-use crate::config::options::Cluster;
+use super::judge::Judge;
+use crate::client::auth::{Claim, secret_matches};
+use crate::config::options::{Cluster, Secret};
 use crate::event::Event;
 use crate::ids::ServerId;
 use crate::logging::Logger;
@@ -55,6 +57,7 @@ pub struct Links(Rc<Inner>);
 struct Inner {
     clock: Clock,
     inbox: Inbox,
+    judge: Judge,
     logger: Logger,
     /// This server's introduction; `store` follows the cluster that it joins.
     hello: RefCell<Hello>,
@@ -89,10 +92,18 @@ enum Opened {
 }
 
 impl Links {
-    pub fn new(clock: Clock, inbox: Inbox, logger: Logger, hello: Hello, cluster: Option<Cluster>) -> Links {
+    pub fn new(
+        clock: Clock,
+        inbox: Inbox,
+        judge: Judge,
+        logger: Logger,
+        hello: Hello,
+        cluster: Option<Cluster>,
+    ) -> Links {
         Links(Rc::new(Inner {
             clock,
             inbox,
+            judge,
             logger,
             hello: RefCell::new(hello),
             cluster: RefCell::new(cluster),
@@ -114,6 +125,11 @@ impl Links {
     pub fn reload(&self, tags: Vec<String>, cluster: Option<Cluster>) {
         self.0.hello.borrow_mut().tags = tags;
         *self.0.cluster.borrow_mut() = cluster;
+    }
+
+    /// This server sends its clients away: whoever is linked from now on is told of none of its addresses.
+    pub fn leaving(&self) {
+        self.0.hello.borrow_mut().client_urls.clear();
     }
 
     /// Dials and accepts nothing from now on. Links stay until the process ends: goodbyes still have to leave.
@@ -217,8 +233,17 @@ impl Links {
             let event = link.poll(self.0.clock.now().us).map_err(|e| e.to_string())?;
             let out = link.take_output();
             conn.write_all(&out).await.map_err(|e| e.to_string())?;
-            if let Some(event) = event {
-                return Ok(event);
+            match event {
+                Some(LinkEvent::Asked { credentials }) => {
+                    let right = self.compare(credentials).await;
+                    if let Some(refused) = link.judged(self.0.clock.now().us, right) {
+                        conn.write_all(&link.take_output()).await.map_err(|e| e.to_string())?;
+                        return Ok(refused);
+                    }
+                    continue;
+                }
+                Some(event) => return Ok(event),
+                None => {}
             }
             let data = conn.read().await.map_err(|e| e.to_string())?;
             if data.is_empty() {
@@ -226,6 +251,14 @@ impl Links {
             }
             link.push(data);
         }
+    }
+
+    /// Whether a caller knows the cluster's password, found out beside the cores.
+    async fn compare(&self, credentials: Option<Credentials>) -> bool {
+        let cluster = self.0.cluster.borrow().as_ref().and_then(|c| Some((c.password.clone()?, c.auth_timeout)));
+        let (Some((secret, patience)), Some(Credentials { pass, .. })) = (cluster, credentials) else { return false };
+        let claim = Box::new(Claim { secret, given: pass });
+        self.0.judge.ask(claim, patience).await.unwrap_or(false)
     }
 
     /// Both sides agree: the lane joins its link, or is closed when another connection serves.
@@ -284,11 +317,11 @@ impl Links {
     fn rules(&self, cluster: Option<&Cluster>) -> Rules {
         let wanted = cluster.and_then(|cluster| Some((cluster.user.clone()?, cluster.password.clone()?)));
         let verifier = Arc::new(move |given: Option<&Credentials>| match (&wanted, given) {
-            (None, _) => true,
-            (Some((user, password)), Some(given)) => {
-                given.user == *user && crate::client::auth::secret_matches(password, &given.pass)
-            }
-            (Some(_), None) => false,
+            (None, _) => Verdict::Yes,
+            (Some((user, _)), Some(given)) if given.user != *user => Verdict::No,
+            (Some((_, Secret::Bcrypt(_))), Some(_)) => Verdict::Later,
+            (Some((_, password)), Some(given)) if secret_matches(password, &given.pass) => Verdict::Yes,
+            (Some(_), _) => Verdict::No,
         });
         let sessions = self.0.sessions.borrow();
         let alive =

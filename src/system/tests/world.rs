@@ -262,7 +262,7 @@ impl World {
         let conn = self.next_conn();
         let place = Place { server: id(server), core };
         let address = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-        self.push(place, Event::Accepted { conn, remote: address(50_000), local: address(4222) });
+        self.push(place, Event::Accepted { conn, remote: address(50_000), local: address(4222), others: 0 });
         let connect = format!(
             "CONNECT {{\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,\"name\":\"n\",\
              \"lang\":\"rust\",\"version\":\"1\",\"user\":\"{user}\",\"pass\":\"{user}\"}}\r\nPING\r\n"

@@ -145,7 +145,8 @@ fn stores_of_different_clusters_never_meet_but_an_empty_one_joins() {
 
 #[test]
 fn credentials_are_checked_first_and_not_passed_on() {
-    let verifier: Verifier = Arc::new(|given| given.is_some_and(|given| given.user == "u" && given.pass == "p"));
+    let right = |given: &Credentials| given.user == "u" && given.pass == "p";
+    let verifier: Verifier = Arc::new(move |given| if given.is_some_and(right) { Verdict::Yes } else { Verdict::No });
     let rules = Rules { verifier, ..Rules::open() };
     let with = |pass: &str| Hello {
         credentials: Some(Credentials { user: "u".into(), pass: pass.into() }),
@@ -161,6 +162,62 @@ fn credentials_are_checked_first_and_not_passed_on() {
     let mut pair = Pair::with_rules(with("p"), Rules::open(), server("b"), rules);
     let (_, at_acceptor) = pair.drive();
     assert_eq!(at_acceptor, [LinkEvent::Established { hello: Box::new(server("a")), version: 1 }]);
+}
+
+#[test]
+fn credentials_that_take_long_to_check_hold_only_their_own_handshake() {
+    let rules = Rules { verifier: Arc::new(|_| Verdict::Later), ..Rules::open() };
+    let given = Credentials { user: "u".into(), pass: "p".into() };
+    for right in [true, false] {
+        let hello = Hello { credentials: Some(given.clone()), ..server("a") };
+        let mut pair = Pair::with_rules(hello, Rules::open(), server("b"), rules.clone());
+        let (_, at_acceptor) = pair.drive();
+        assert_eq!(at_acceptor, [LinkEvent::Asked { credentials: Some(given.clone()) }]);
+        assert_eq!(pair.acceptor.poll(pair.now_us), Ok(None));
+        assert!(pair.acceptor.take_output().is_empty());
+        let refused = pair.acceptor.judged(pair.now_us, right);
+        assert_eq!(refused.is_none(), right);
+        pair.drive();
+        assert_eq!((pair.dialer.is_up(), pair.acceptor.is_up()), (right, right));
+        assert_eq!(pair.acceptor.judged(pair.now_us, true), None, "nobody asked");
+    }
+}
+
+/// Two ends with a wire of that length, from the dial on; the dialling side goes silent after `talk_us`. When and at
+/// which end a link was given up, and the last round trip that the accepting side measured.
+fn over_a_wire(one_way_us: u64, talk_us: u64, timing: Timing) -> (Option<u64>, u64) {
+    let mut ends = [Link::dial(server("a"), Rules::open(), timing), Link::accept(server("b"), Rules::open(), timing)];
+    let mut wire: [VecDeque<(u64, Bytes)>; 2] = Default::default();
+    for now_us in (0..talk_us + 20_000_000).step_by(10_000) {
+        for end in 0..2 {
+            while wire[end].front().is_some_and(|(at, _)| *at <= now_us) {
+                ends[end].push(wire[end].pop_front().unwrap().1);
+            }
+            while ends[end].poll(now_us).unwrap().is_some() {}
+            if ends[end].on_timer(now_us).is_err() {
+                return (Some(now_us), ends[1].rtt_us());
+            }
+            let out = ends[end].take_output();
+            if !out.is_empty() && (end == 1 || now_us <= talk_us) {
+                wire[1 - end].push_back((now_us + one_way_us, out));
+            }
+        }
+    }
+    (None, ends[1].rtt_us())
+}
+
+#[test]
+fn a_link_is_as_patient_as_its_path_is_long() {
+    let timing = Timing { ping_every_us: 300_000, unanswered_max: 3 };
+    for one_way_us in [1_000, 10_000, 150_000, 450_000, 600_000, 2_000_000] {
+        let talk_us = 60_000_000;
+        let (stale, rtt_us) = over_a_wire(one_way_us, talk_us, timing);
+        let stale = stale.expect("a dead peer is noticed");
+        assert!(stale > talk_us, "{one_way_us}: given up after {stale} while the other side talked");
+        let bound = talk_us + 4 * timing.ping_every_us + 5 * one_way_us + 100_000;
+        assert!(stale <= bound, "{one_way_us}: noticed only after {stale}");
+        assert!(rtt_us.abs_diff(2 * one_way_us) <= 20_000, "{one_way_us}: {rtt_us} measured");
+    }
 }
 
 #[test]
