@@ -31,7 +31,7 @@ impl JetStream {
         self.recovered = true;
         let meta = found.iter().find(|group| group.group == GroupId::META).map(|group| group.last_index);
         self.open_meta(now, meta);
-        self.out.push_back(JsOutput::Ready);
+        self.be_ready(now);
         if self.table_ready {
             self.open_all(now, view, false);
         }

@@ -16,6 +16,9 @@ use crate::ids::{GroupId, Now, Place, ServerId};
 /// How often the meta leader compares the servers it sees with the servers in the table.
 const UPKEEP_US: u64 = 200_000;
 
+/// A server that runs alone and does not lead by then (its store is that of a member of a cluster) serves all the same.
+const READY_US_MAX: u64 = 2_000_000;
+
 pub(super) struct Meta {
     /// Entries in the log that are not committed yet.
     pending: BTreeMap<u64, MetaEntry>,
@@ -32,6 +35,8 @@ pub(super) struct Meta {
     cluster_id: Option<String>,
     fresh_cluster_id: String,
     upkeep_at: u64,
+    /// A server alone is ready when it leads, at the latest then: its first client finds streams.
+    pub(super) ready_by: Option<u64>,
     /// Groups that were created up to this meta index may have been forgotten by this server: see `backend`.
     pub(super) forgets: Forgets,
 }
@@ -63,6 +68,7 @@ impl Meta {
             cluster_id: options.cluster_id.clone(),
             fresh_cluster_id,
             upkeep_at: 0,
+            ready_by: None,
             forgets: Forgets::default(),
         }
     }
@@ -70,7 +76,7 @@ impl Meta {
     pub(super) fn next_wakeup(&self, _now: Now) -> Option<u64> {
         let forming = self.forming.as_ref().filter(|_| !self.opened).and_then(Forming::next_wakeup);
         let upkeep = self.leading.then_some(self.upkeep_at);
-        forming.into_iter().chain(upkeep).min()
+        forming.into_iter().chain(upkeep).chain(self.ready_by).min()
     }
 }
 
@@ -210,10 +216,26 @@ impl JetStream {
                 self.propose_meta(now, &MetaEntry::Form { cluster_id });
             }
             self.wake_meta(now, view);
+            self.ready();
         } else if led {
             self.out.push_back(JsOutput::Unlead { group: GroupId::META, term: old_term });
         }
         self.decide_waiting(now, view);
+    }
+
+    /// The log is read: clients may come, as soon as the one server there is leads.
+    pub(super) fn be_ready(&mut self, now: Now) {
+        let alone = self.cluster.is_none();
+        match self.meta.as_mut().filter(|_| alone) {
+            Some(meta) => meta.ready_by = Some(now.us + READY_US_MAX),
+            None => self.out.push_back(JsOutput::Ready),
+        }
+    }
+
+    fn ready(&mut self) {
+        if self.meta.as_mut().is_some_and(|meta| meta.ready_by.take().is_some()) {
+            self.out.push_back(JsOutput::Ready);
+        }
     }
 
     fn decide_waiting(&mut self, now: Now, view: &View) {
@@ -236,6 +258,9 @@ impl JetStream {
         if let Some(forming) = self.forming() {
             forming.wakeup(now.us);
             self.drain_forming(now);
+        }
+        if self.meta.as_ref().and_then(|meta| meta.ready_by).is_some_and(|by| by <= now.us) {
+            self.ready();
         }
         let Some(meta) = self.meta.as_mut().filter(|meta| meta.leading && now.us >= meta.upkeep_at) else { return };
         meta.upkeep_at = now.us + UPKEEP_US;
