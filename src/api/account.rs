@@ -111,7 +111,7 @@ pub(super) fn finish(
         consumers,
         limits: Limits::of(facts.account.jetstream.as_ref().unwrap_or(&unlimited)),
         domain: facts.domain(),
-        api: Api { level: API_LEVEL.parse().unwrap_or(0), total: 0, errors: 0 },
+        api: Api { level: API_LEVEL.parse().unwrap_or(0), total: facts.tally.total, errors: facts.tally.errors },
     };
     render::typed(Call::AccountInfo, &info)
 }

@@ -4,7 +4,7 @@
 //! consumers live on servers of their stream, so that a stream that moves takes them along.
 
 use crate::cluster::place::{self, Candidate, Wanted};
-use crate::cluster::table::{ConsumerSlot, MetaEntry, StreamSlot};
+use crate::cluster::table::{ConsumerSlot, MetaEntry, ServerFacts, StreamSlot};
 use crate::consumer::ConsumerConfig;
 use crate::ids::{GroupId, ServerId};
 use crate::stream::StreamConfig;
@@ -27,15 +27,21 @@ pub(super) fn stream_peers(
         return Ok(vec![facts.view.me.server.0]);
     }
     let load = place::load(facts.table.streams().map(|(_, slot)| slot.peers.as_slice()));
-    let (mut candidates, mut full) = (Vec::new(), false);
+    let wants = u64::try_from(config.max_bytes).unwrap_or(0);
+    let (mut candidates, mut full, mut crowded) = (Vec::new(), false, false);
     for (server, known) in &facts.table.servers {
         let server = ServerId(*server);
-        if !keep.contains(&server) && !has_room(facts, config, server, known) {
-            full = true;
-            continue;
+        let free = free_bytes(facts, config, server, known);
+        if !keep.contains(&server) {
+            let no_room = wants > free;
+            let too_many = has_too_many(facts, server);
+            (full, crowded) = (full || no_room, crowded || too_many);
+            if no_room || too_many {
+                continue;
+            }
         }
         let replicas = load.get(&server.0).copied().unwrap_or(0);
-        candidates.push(Candidate { server, facts: known, online: facts.view.online(server), replicas });
+        candidates.push(Candidate { server, facts: known, online: facts.view.online(server), replicas, free });
     }
     let placement = config.placement.clone().unwrap_or_default();
     let unique_tag = facts.config.jetstream.as_ref().and_then(|js| js.unique_tag.as_deref());
@@ -48,29 +54,40 @@ pub(super) fn stream_peers(
         exclude,
     };
     let chosen = place::place(&wanted, &candidates, spread_of(&facts.account.name, &config.name));
-    let chosen = chosen.map_err(|text| if full { format!("{text}, insufficient storage") } else { text })?;
+    let chosen = chosen.map_err(|text| match (full, crowded) {
+        (true, _) => format!("{text}, insufficient storage"),
+        (false, true) => format!("{text}, miscellaneous issue"),
+        (false, false) => text,
+    })?;
     Ok(chosen.into_iter().map(|server| server.0).collect())
 }
 
-/// Whether the bytes that a stream reserves fit on a server beside those reserved there already.
-fn has_room(
-    facts: &Facts,
-    config: &StreamConfig,
-    server: ServerId,
-    known: &crate::cluster::table::ServerFacts,
-) -> bool {
-    let Some(bytes) = u64::try_from(config.max_bytes).ok().filter(|bytes| *bytes > 0) else { return true };
+/// Bytes that a server has left for such a stream beside those reserved there already.
+fn free_bytes(facts: &Facts, config: &StreamConfig, server: ServerId, known: &ServerFacts) -> u64 {
     let limit = match config.storage {
         StorageKind::File => known.file_bytes_max,
         StorageKind::Memory => known.memory_bytes_max,
     };
     if limit == 0 {
-        return true;
+        return u64::MAX;
     }
-    let there =
-        facts.table.streams().filter(|(_, slot)| slot.has_peer(server) && slot.config.storage == config.storage);
+    let there = facts.table.streams().filter(|(_, slot)| {
+        let itself = slot.config.name == config.name && slot.account == facts.account.name;
+        slot.has_peer(server) && slot.config.storage == config.storage && !itself
+    });
     let reserved: u64 = there.filter_map(|(_, slot)| u64::try_from(slot.config.max_bytes).ok()).sum();
-    reserved.saturating_add(bytes) <= limit
+    limit.saturating_sub(reserved)
+}
+
+/// Whether a server holds more replicated streams and consumers than `max_ha_assets` allows.
+fn has_too_many(facts: &Facts, server: ServerId) -> bool {
+    let limit = facts.config.jetstream.as_ref().and_then(|js| js.limits.ha_assets_max).filter(|max| *max > 0);
+    let Some(max) = limit else { return false };
+    let held = |peers: &[u64]| usize::from(peers.len() > 1 && peers.contains(&server.0));
+    let of = |slot: &StreamSlot| {
+        held(&slot.peers) + slot.consumers.values().map(|consumer| held(&consumer.peers)).sum::<usize>()
+    };
+    facts.table.streams().map(|(_, slot)| of(slot)).sum::<usize>() as u64 >= u64::from(max)
 }
 
 /// A stream's servers with its leader first: whoever leads is the last to go.

@@ -9,6 +9,7 @@ use sha2::Digest;
 use super::facts::Facts;
 use crate::group::{GroupKind, GroupRole, GroupStatus};
 use crate::ids::ServerId;
+use crate::stream::info::time_text;
 
 #[derive(Debug, Serialize)]
 struct ClusterInfo<'a> {
@@ -18,6 +19,8 @@ struct ClusterInfo<'a> {
     raft_group: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     leader: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader_since: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     system_account: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +58,7 @@ pub fn cluster_info(facts: &Facts, status: &GroupStatus, peers: &[u64]) -> serde
         name: facts.cluster,
         raft_group: (clustered && !single).then(|| group_name(status, members.len())),
         leader: leader.map(|server| facts.name_of(server)),
+        leader_since: status.led_since_ns.filter(|_| clustered && !single).map(time_text),
         system_account: system.is_some(),
         traffic_account: system,
         replicas: if clustered { replicas(facts, status, &members, leader) } else { Vec::new() },
@@ -82,6 +86,7 @@ pub fn cluster_info_from_table(facts: &Facts, peers: &[u64]) -> serde_json::Valu
         name: facts.cluster,
         raft_group: None,
         leader: None,
+        leader_since: None,
         system_account: false,
         traffic_account: None,
         replicas: members.iter().map(replica).collect(),

@@ -224,14 +224,14 @@ fn check_account(facts: &Facts, config: &StreamConfig, old: Option<&StreamSlot>)
 
 /// A server that stands alone has no other to place it on.
 fn check_server(facts: &Facts, config: &StreamConfig, error: ApiError) -> Result<(), ApiError> {
-    let Some(js) = facts.config.jetstream.as_ref().filter(|_| facts.cluster.is_none()) else { return Ok(()) };
+    let Some(known) = facts.facts_of(facts.view.me.server).filter(|_| facts.cluster.is_none()) else { return Ok(()) };
     let limit = match config.storage {
-        StorageKind::File => js.file_bytes_max,
-        StorageKind::Memory => js.memory_bytes_max,
+        StorageKind::File => known.file_bytes_max,
+        StorageKind::Memory => known.memory_bytes_max,
     };
     let others = facts.table.streams().map(|(_, slot)| &slot.config).filter(|other| other.name != config.name);
     let reserved: u64 = others.filter(|other| other.storage == config.storage).map(reserved_bytes).sum();
-    match limit.is_some_and(|limit| reserved.saturating_add(reserved_bytes(config)) > limit) {
+    match limit > 0 && reserved.saturating_add(reserved_bytes(config)) > limit {
         true => Err(error),
         false => Ok(()),
     }

@@ -26,6 +26,9 @@ pub(super) fn create(
         return Ok(MetaVerdict::Later);
     }
     let slot = facts.table.stream(&facts.account.name, stream).ok_or(errors::STREAM_NOT_FOUND)?;
+    if facts.cluster.is_none() && config.num_replicas > 1 {
+        return Err(errors::STREAM_REPLICAS_NOT_SUPPORTED);
+    }
     let config = config.defaulted(&parent(slot), &limits(facts), pedantic)?;
     let name = config.chosen_name().to_owned();
     if let Some(there) = slot.consumers.get(&name) {

@@ -23,16 +23,12 @@ pub enum Entry {
         kind: RequestKind,
         server: ServerId,
     },
-    Answer(Direct),
+    /// An error, without asking anybody.
+    Refuse(Bytes),
+    /// Nobody listens on this subject.
+    NoResponders,
     /// Not a subject of the API, or not for this domain.
     Silent,
-}
-
-/// An answer without asking anybody.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Direct {
-    pub headers: Option<Bytes>,
-    pub payload: Bytes,
 }
 
 /// Decides. `table` is this core's copy, `None` on a server without JetStream.
@@ -59,6 +55,9 @@ pub fn enter(
     if !enabled && !is_system {
         return refuse(call, &errors::NOT_ENABLED_FOR_ACCOUNT);
     }
+    if config.cluster.is_none() && matches!(call, Call::StreamStepdown { .. } | Call::ConsumerStepdown { .. }) {
+        return refuse(call, &errors::CLUSTER_REQUIRED);
+    }
     let name = accounts.name(account);
     match call.target() {
         Target::Here => match call {
@@ -78,8 +77,8 @@ pub fn enter(
 fn refuse(call: Call, error: &ApiError) -> Entry {
     match call {
         // Their subjects are a stream's and a consumer's own: where there is none, nobody listens.
-        Call::DirectGet { .. } | Call::ConsumerNext { .. } => no_responders(),
-        _ => Entry::Answer(Direct { headers: None, payload: render::error(call, error) }),
+        Call::DirectGet { .. } | Call::ConsumerNext { .. } => Entry::NoResponders,
+        _ => Entry::Refuse(render::error(call, error)),
     }
 }
 
@@ -147,18 +146,14 @@ fn to_consumer(
     if known {
         // A pull finds no responders; everything else is told that the cluster is not available.
         return if let Call::ConsumerNext { .. } = call {
-            no_responders()
+            Entry::NoResponders
         } else {
             refuse(call, &errors::CLUSTER_NOT_AVAIL)
         };
     }
     match (find_stream(table, view, account, name, stream), call) {
-        (_, Call::ConsumerNext { .. }) => no_responders(),
+        (_, Call::ConsumerNext { .. }) => Entry::NoResponders,
         (Some(_), _) => not_found(view, call, &errors::CONSUMER_NOT_FOUND),
         (None, _) => not_found(view, call, &errors::STREAM_NOT_FOUND),
     }
-}
-
-fn no_responders() -> Entry {
-    Entry::Answer(Direct { headers: Some(Bytes::from_static(b"NATS/1.0 503\r\n\r\n")), payload: Bytes::new() })
 }

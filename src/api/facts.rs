@@ -7,6 +7,7 @@ use crate::cluster::table::{MetaEntry, ServerFacts, Table};
 use crate::cluster::view::View;
 use crate::config::Config;
 use crate::ids::{Now, ServerId};
+use crate::jetstream::Tally;
 
 pub struct Facts<'a> {
     pub now: Now,
@@ -23,6 +24,8 @@ pub struct Facts<'a> {
     /// Entries that this server, as the meta leader, has proposed and that the table does not hold yet, by index.
     pub proposed: Option<&'a BTreeMap<u64, MetaEntry>>,
     pub view: &'a View,
+    /// API requests of this account that this core has answered.
+    pub tally: Tally,
 }
 
 impl<'a> Facts<'a> {

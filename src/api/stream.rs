@@ -99,7 +99,9 @@ fn info(facts: &Facts, stream: &Stream, status: &GroupStatus, call: Call, body: 
         let (page, total) = stream.subjects(asked.subjects_filter.as_bytes(), offset, SUBJECTS_PAGE);
         let named = page.into_iter().map(|(subject, count)| (String::from_utf8_lossy(&subject).into_owned(), count));
         state.subjects = Some(named.collect()).filter(|page: &std::collections::BTreeMap<_, _>| !page.is_empty());
-        paging = Paging { total: total as u64, offset: asked.offset, limit: SUBJECTS_PAGE as u64 };
+        // The peer names its limit only beside subjects.
+        let limit = if total > 0 { SUBJECTS_PAGE as u64 } else { 0 };
+        paging = Paging { total: total as u64, offset: asked.offset, limit };
     }
     if asked.deleted_details {
         state.deleted = stream.deleted(DELETED_MAX);

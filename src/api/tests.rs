@@ -4,9 +4,12 @@
 //! `testdata/single.txt` is a conversation: `+` a message published (subject, header, payload), `>` a request (subject
 //! below `$JS.API.`, body), `<` its answers. Times are written TIME, line ends of headers `|`.
 
+mod room;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use net::client::headers::no_responders;
 
 use super::call::{Call, PREFIX};
 use super::enter::{self, Entry};
@@ -22,6 +25,7 @@ use crate::config::options::JetStream;
 use crate::consumer::{Consumer, ConsumerOutput};
 use crate::group::{GroupKind, GroupRole, GroupStatus};
 use crate::ids::{AccountId, GroupId, Now, Place, ServerId};
+use crate::jetstream::Tally;
 use crate::stream::config::StorageKind;
 use crate::stream::{Answer, Publish, Stream, StreamOutput};
 
@@ -98,6 +102,7 @@ impl World {
             table: &self.table,
             proposed: None,
             view: &self.view,
+            tally: Tally::default(),
         }
     }
 
@@ -130,7 +135,8 @@ impl World {
             enter::enter(&self.config, &self.accounts, Some(&self.table), &self.view, AccountId(0), subject.as_bytes());
         match entry {
             Entry::Silent => {}
-            Entry::Answer(direct) => self.replies.push((direct.headers, direct.payload)),
+            Entry::Refuse(payload) => self.replies.push((None, payload)),
+            Entry::NoResponders => self.replies.push((Some(no_responders(subject.as_bytes())), Bytes::new())),
             Entry::To { group: GroupId::META, .. } => {
                 let verdict = self.decide(rest, body);
                 self.carry_out(rest, body, verdict);
@@ -383,6 +389,7 @@ fn status(group: GroupId, me: ServerId) -> GroupStatus {
         epoch: 0,
         term: 1,
         leader: Some(me),
+        led_since_ns: None,
         voters: vec![me],
         learners: vec![],
         voteless: Default::default(),

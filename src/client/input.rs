@@ -4,6 +4,7 @@
 //! `+OK` before anything that it causes; a refused one gets its `-ERR` and no `+OK`.
 
 use bytes::Bytes;
+use net::client::headers::no_responders;
 use net::client::op::Op;
 use net::client::parse::{Limits, ParseError};
 use net::client::write;
@@ -148,9 +149,8 @@ impl Front {
         let Some(place) = own else { return };
         let Some(conn) = self.conn(slot) else { return };
         let Some(sub) = conn.subs.get(place) else { return };
-        let headers = [b"NATS/1.0 503\r\nNats-Subject: ", &subject[..], b"\r\n\r\n"].concat();
-        let message =
-            Message { subject: reply, inbox: None, reply: None, headers: Some(headers.into()), payload: Bytes::new() };
+        let headers = Some(no_responders(subject));
+        let message = Message { subject: reply, inbox: None, reply: None, headers, payload: Bytes::new() };
         conn.out.message(&sub.sid, &message, true);
         self.mark(slot);
     }

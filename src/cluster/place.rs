@@ -18,6 +18,8 @@ pub struct Candidate<'a> {
     pub online: bool,
     /// Replicas it already holds: the emptier server is preferred.
     pub replicas: usize,
+    /// Bytes it has left for a stream of this kind.
+    pub free: u64,
 }
 
 /// What is wanted.
@@ -34,7 +36,7 @@ pub struct Wanted<'a> {
     pub exclude: &'a [ServerId],
 }
 
-/// Chooses the servers, kept ones first, then the emptiest; ties go to the smaller `spread` value, which the caller
+/// Chooses the servers, kept ones first, then those with room, then the emptiest; ties go to the smaller `spread` value, which the caller
 /// derives from the stream's name so that equal servers are used evenly. O(n log n) in the servers.
 ///
 /// # Errors
@@ -42,9 +44,12 @@ pub struct Wanted<'a> {
 pub fn place(wanted: &Wanted, candidates: &[Candidate], spread: u64) -> Result<Vec<ServerId>, String> {
     let mut why = Refusals::default();
     let mut fit: Vec<&Candidate> = candidates.iter().filter(|c| why.admits(wanted, c)).collect();
+    let roomiest = fit.iter().map(|c| c.free).max().unwrap_or(0);
     fit.sort_by_key(|c| {
         let kept = wanted.keep.iter().position(|k| *k == c.server).unwrap_or(usize::MAX);
-        (!c.online, kept, c.replicas, mix(c.server.0 ^ spread))
+        // Free bytes differ a little everywhere; only a server with much less than another is passed over for it.
+        let scarce = c.free < roomiest / 2;
+        (!c.online, kept, scarce, c.replicas, mix(c.server.0 ^ spread))
     });
     let unique = !wanted.unique_tag.is_empty() && !wanted.tags.iter().any(|t| t.starts_with(wanted.unique_tag));
     let mut chosen: Vec<&Candidate> = Vec::new();
@@ -77,7 +82,6 @@ pub fn place(wanted: &Wanted, candidates: &[Candidate], spread: u64) -> Result<V
 struct Refusals {
     tags: BTreeSet<String>,
     excluded: BTreeSet<String>,
-    cluster: bool,
     unique: usize,
     offline: usize,
 }
@@ -88,7 +92,6 @@ impl Refusals {
             return false;
         }
         if !wanted.cluster.is_empty() && c.facts.cluster != wanted.cluster {
-            self.cluster = true;
             return false;
         }
         let has = |tag: &str| c.facts.tags.iter().any(|t| t.eq_ignore_ascii_case(tag));
@@ -117,9 +120,6 @@ impl Refusals {
         let mut parts = vec!["no suitable peers for placement".to_owned()];
         if self.offline > 0 {
             parts.push("peer offline".into());
-        }
-        if self.cluster {
-            parts.push("cluster not matched".into());
         }
         if !self.tags.is_empty() {
             parts.push(format!("tags not matched {}", quoted(&self.tags)));
@@ -177,7 +177,7 @@ mod tests {
         facts
             .iter()
             .enumerate()
-            .map(|(i, f)| Candidate { server: ServerId(i as u64), facts: f, online: true, replicas: 0 })
+            .map(|(i, f)| Candidate { server: ServerId(i as u64), facts: f, online: true, replicas: 0, free: u64::MAX })
             .collect()
     }
 

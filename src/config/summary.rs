@@ -100,7 +100,7 @@ fn account(config: &Config, name: &str) -> String {
 }
 
 /// `1.00 MB` and the like, powers of two, as the peer's pages show sizes.
-fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     let units = ["B", "KB", "MB", "GB", "TB", "PB", "EB"];
     let power = (bytes.max(1).ilog2() / 10) as usize;
     match units.get(power) {

@@ -184,6 +184,8 @@ pub struct GroupStatus {
     pub epoch: u32,
     pub term: u64,
     pub leader: Option<ServerId>,
+    /// Since when this replica serves as the leader, nanoseconds of the Unix epoch.
+    pub led_since_ns: Option<i64>,
     pub voters: Vec<ServerId>,
     pub learners: Vec<ServerId>,
     pub commit: u64,

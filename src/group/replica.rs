@@ -72,6 +72,8 @@ pub(super) struct Replica {
     pub target: Option<Vec<NodeId>>,
     /// When the target is looked at again.
     pub members_at: Option<u64>,
+    /// Since when it serves as the leader, nanoseconds of the Unix epoch.
+    pub led_since_ns: Option<i64>,
     /// Other members, as registered with the core.
     pub peers: Vec<ServerId>,
     /// What the digests of node heartbeats count this group as.
@@ -112,6 +114,7 @@ impl Replica {
             heal: Heal::default(),
             target: None,
             members_at: None,
+            led_since_ns: None,
             peers: Vec::new(),
             digest: Vec::new(),
             active_us: now.us,

@@ -26,6 +26,7 @@ impl Replica {
             epoch: self.epoch,
             term: node.as_ref().map_or(term, |node| node.term),
             leader: node.as_ref().map_or(leader, |node| node.leader.map(server)),
+            led_since_ns: self.led_since_ns,
             voters,
             learners,
             commit: self.commit,

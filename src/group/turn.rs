@@ -229,6 +229,7 @@ impl Replica {
         }
         core.output(GroupOutput::Role { group: self.id, leading: told.0, term, leader });
         self.members_at = told.0.then_some(now.us);
+        self.led_since_ns = told.0.then_some(now.wall_ns);
     }
 
     pub(super) fn show_members(&mut self, core: &mut Core, now: Now) {

@@ -178,6 +178,7 @@ impl JetStream {
 
     pub(super) fn answer(&mut self, answer: &Answer, headers: Option<Bytes>, payload: Bytes) {
         let Answer { to, account, subject } = answer.clone();
+        self.tallies.answered(account, &subject, &payload);
         let reply = Reply { to, account, subject, reply: None, headers, payload, shown: None, bounce: None };
         self.out.push_back(JsOutput::Reply(reply));
     }

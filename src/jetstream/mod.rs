@@ -17,6 +17,7 @@ mod links;
 mod meta;
 mod outputs;
 mod requests;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -40,6 +41,8 @@ use gather::Gathers;
 pub use hosted::{HostedConsumer, HostedStream};
 pub use meta::Forgets;
 use meta::Meta;
+use tally::Tallies;
+pub use tally::Tally;
 
 /// How often requests for a group without a leader look for one, microseconds.
 const UNLED_LOOK_US: u64 = 20_000;
@@ -122,9 +125,7 @@ pub struct JetStream {
     consumer_timers: Timers,
     fetches: Fetches,
     gathers: Gathers,
-    /// API requests: in all, with an error; for the pages.
-    pub api_total: u64,
-    pub api_errors: u64,
+    tallies: Tallies,
     stopping: bool,
     /// Requests of this core itself, for the leaders of other groups.
     asks: VecDeque<NodeMsg>,
@@ -159,8 +160,7 @@ impl JetStream {
             consumer_timers: Timers::default(),
             fetches: Fetches::default(),
             gathers: Gathers::default(),
-            api_total: 0,
-            api_errors: 0,
+            tallies: Tallies::default(),
             stopping: false,
             asks: VecDeque::new(),
             unled: Vec::new(),
@@ -284,6 +284,7 @@ impl JetStream {
             table: &self.table,
             proposed: self.meta.as_ref().map(|meta| &meta.proposed),
             view,
+            tally: self.tallies.of(account),
         })
     }
 

@@ -26,7 +26,7 @@ impl JetStream {
             RequestKind::Ingest => self.on_ingest(now, view, request),
             RequestKind::Ack => self.on_ack(now, view, request),
             RequestKind::Api | RequestKind::Read => {
-                self.api_total += 1;
+                self.count(&request);
                 self.on_api(now, view, request);
             }
         }
@@ -76,7 +76,6 @@ impl JetStream {
     }
 
     fn refuse(&mut self, request: &Request, error: &ApiError) {
-        self.api_errors += 1;
         let domain = self.config.jetstream.as_ref().and_then(|js| js.domain.as_deref());
         let Some(call) = call_of(&request.subject, domain) else { return };
         if let Some(answer) = answer_of(request) {

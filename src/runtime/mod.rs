@@ -24,6 +24,7 @@ pub mod names;
 mod plan;
 pub mod ports;
 pub mod probe;
+mod room;
 mod server;
 pub mod signals;
 pub mod store;

@@ -6,12 +6,14 @@ use net::peer::hello::Hello;
 
 use super::clock::{Clock, wall_ns};
 use super::ports::Ports;
+use super::room::Room;
 use super::store::Store;
 use super::{names, probe};
 use crate::account::Accounts;
 use crate::client::FrontOptions;
 use crate::cluster::table::ServerFacts;
 use crate::config::Config;
+use crate::config::summary::bytes;
 use crate::group::{GroupsOptions, Timing};
 use crate::ids::{CoreId, Place, ServerId};
 use crate::jetstream::JsOptions;
@@ -39,6 +41,7 @@ pub struct Plan {
     pub seed: u64,
     fresh_cluster_id: u128,
     pub store: Option<Store>,
+    room: Room,
     start_wall_ns: i64,
 }
 
@@ -64,6 +67,7 @@ pub fn make(config: Arc<Config>, logger: Logger) -> Result<Plan, String> {
     if cores != asked {
         logger.warn(format!("The store was made for {cores} cores: running on {cores}, not on {asked}"));
     }
+    let room = config.jetstream.as_ref().map(|js| Room::of(js, &js.store_dir.join("jetstream"))).unwrap_or_default();
     let cluster = config.cluster.as_ref().map(|cluster| cluster.name.clone().unwrap_or_else(|| server_id.clone()));
     Ok(Plan {
         ports: Ports::find(&config)?,
@@ -77,6 +81,7 @@ pub fn make(config: Arc<Config>, logger: Logger) -> Result<Plan, String> {
         seed: number(40),
         fresh_cluster_id: u128::from(number(48)) << 64 | u128::from(number(56)),
         store,
+        room,
         start_wall_ns,
         config,
     })
@@ -110,6 +115,8 @@ pub fn greet(plan: &Plan) {
         log("Starting JetStream".into());
         log("---------------- JETSTREAM ----------------".into());
         log(format!("  Strict:          {}", js.strict));
+        log(format!("  Max Memory:      {}", bytes(plan.room.memory)));
+        log(format!("  Max Storage:     {}", bytes(plan.room.file)));
         log(format!("  Store Directory: \"{}\"", store.root.display()));
         if let Some(domain) = &js.domain {
             log(format!("  Domain:          {domain}"));
@@ -125,8 +132,8 @@ fn facts(plan: &Plan) -> ServerFacts {
         cluster: plan.cluster.clone().unwrap_or_default(),
         domain: plan.config.jetstream.as_ref().and_then(|js| js.domain.clone()).unwrap_or_default(),
         tags: plan.config.server_tags.clone(),
-        file_bytes_max: 0,
-        memory_bytes_max: 0,
+        file_bytes_max: plan.room.file,
+        memory_bytes_max: plan.room.memory,
     }
 }
 
@@ -149,6 +156,8 @@ pub fn hello(plan: &Plan) -> Hello {
         cores: plan.cores,
         jetstream: plan.config.jetstream.is_some(),
         tags: facts.tags,
+        file_bytes_max: facts.file_bytes_max,
+        memory_bytes_max: facts.memory_bytes_max,
         store: cluster_id(plan),
         ..Hello::default()
     }

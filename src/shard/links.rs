@@ -34,8 +34,8 @@ impl Shard {
             cluster: hello.cluster.clone(),
             domain: hello.domain.clone(),
             tags: hello.tags.clone(),
-            file_bytes_max: 0,
-            memory_bytes_max: 0,
+            file_bytes_max: hello.file_bytes_max,
+            memory_bytes_max: hello.memory_bytes_max,
         };
         self.system.peer_up(self.now, peer, hello);
         let (cores, empty) = (hello.cores.max(1), hello.store.is_none());

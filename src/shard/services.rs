@@ -1,6 +1,7 @@
 //! Requests of clients to the server itself, on their way to the group that answers, and the answers' way back.
 
 use bytes::Bytes;
+use net::client::headers::no_responders;
 
 use super::{LINK_CORE, Shard};
 use crate::api;
@@ -59,23 +60,23 @@ impl Shard {
                 let to = self.view.place_of(group, server);
                 self.send(to, NodeMsg::Request(request));
             }
-            api::enter::Entry::Answer(answer) => {
-                if let Some(subject) = reply {
-                    let (to, headers, payload) = (self.me, answer.headers, answer.payload);
-                    self.on_reply(Reply {
-                        to,
-                        account,
-                        subject,
-                        reply: None,
-                        headers,
-                        payload,
-                        shown: None,
-                        bounce: None,
-                    });
+            api::enter::Entry::Refuse(payload) => {
+                if let Some((js, reply)) = self.js.as_mut().zip(reply.as_ref()) {
+                    js.refused_at_once(account, &subject, reply, &payload);
                 }
+                self.answer_here(account, reply, None, payload);
+            }
+            api::enter::Entry::NoResponders => {
+                self.answer_here(account, reply, Some(no_responders(&subject)), Bytes::new());
             }
             api::enter::Entry::Silent => {}
         }
+    }
+
+    fn answer_here(&mut self, account: AccountId, reply: Option<Bytes>, headers: Option<Bytes>, payload: Bytes) {
+        let Some(subject) = reply else { return };
+        let to = self.me;
+        self.on_reply(Reply { to, account, subject, reply: None, headers, payload, shown: None, bounce: None });
     }
 
     pub(super) fn on_ack(&mut self, account: AccountId, subject: Bytes, reply: Option<Bytes>, payload: Bytes) {

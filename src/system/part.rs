@@ -18,7 +18,7 @@ use crate::client::{AccountTotals, Totals};
 use crate::consumer::ConsumerInfo;
 use crate::group::GroupStatus;
 use crate::ids::{AccountId, CoreId, GroupId};
-use crate::jetstream::{HostedConsumer, HostedStream, JetStream};
+use crate::jetstream::{HostedConsumer, HostedStream, JetStream, Tally};
 use crate::stream::config::StorageKind;
 use crate::stream::{StreamConfig, StreamState};
 
@@ -124,7 +124,7 @@ fn body(scene: &Scene, page: &Page) -> Body {
 
 fn js_part(scene: &Scene, options: &JszOptions) -> JsPart {
     let Some(js) = scene.js else { return JsPart::default() };
-    let mut part = JsPart { api_total: js.api_total, api_errors: js.api_errors, ..JsPart::default() };
+    let mut part = JsPart { api_total: js.tally().total, api_errors: js.tally().errors, ..JsPart::default() };
     part.meta = js.status(GroupId::META);
     part.replicated = u64::from(part.meta.as_ref().is_some_and(is_replicated));
     for (group, hosted) in js.streams() {
@@ -246,6 +246,7 @@ fn cluster_of(scene: &Scene, account: AccountId, status: &GroupStatus, peers: &[
         table: scene.table()?,
         proposed: None,
         view: scene.view,
+        tally: Tally::default(),
     };
     cluster_info::cluster_info_if_clustered(&facts, status, peers)
 }

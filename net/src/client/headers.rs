@@ -16,6 +16,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub const VERSION: &[u8] = b"NATS/1.0";
 const END: &[u8] = b"\r\n";
 
+/// What a requester hears when nobody listens on `subject`.
+pub fn no_responders(subject: &[u8]) -> Bytes {
+    [b"NATS/1.0 503\r\nNats-Subject: ", subject, b"\r\n\r\n"].concat().into()
+}
+
 /// A block as it was received, to be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers<'a> {

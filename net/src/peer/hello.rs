@@ -55,6 +55,9 @@ pub struct Hello {
     pub tags: Vec<String>,
     /// The id of the cluster whose data the sender holds; `None` while its log is empty.
     pub store: Option<String>,
+    /// Bytes the sender gives to file and memory streams; 0: no bound.
+    pub file_bytes_max: u64,
+    pub memory_bytes_max: u64,
 }
 
 /// User and password of a route.
@@ -90,6 +93,8 @@ impl Default for Hello {
             jetstream: false,
             tags: Vec::new(),
             store: None,
+            file_bytes_max: 0,
+            memory_bytes_max: 0,
         }
     }
 }
@@ -111,6 +116,8 @@ mod tag {
     pub const JETSTREAM: u8 = 13;
     pub const TAG: u8 = 14;
     pub const STORE: u8 = 15;
+    pub const FILE_BYTES: u8 = 16;
+    pub const MEMORY_BYTES: u8 = 17;
 }
 
 impl Hello {
@@ -143,6 +150,8 @@ impl Hello {
         if let Some(store) = &self.store {
             put_text(out, tag::STORE, store);
         }
+        put_field(out, tag::FILE_BYTES, &self.file_bytes_max.to_le_bytes());
+        put_field(out, tag::MEMORY_BYTES, &self.memory_bytes_max.to_le_bytes());
         put_list(out, tag::TAG, &self.tags, HELLO_BYTES_MAX / 2);
         put_list(out, tag::CLIENT_URL, &self.client_urls, HELLO_BYTES_MAX - 16);
     }
@@ -185,6 +194,8 @@ impl Hello {
             tag::JETSTREAM => self.jetstream = number::<1>(value)? != [0],
             tag::TAG => push(&mut self.tags, value)?,
             tag::STORE => self.store = Some(text(value)?),
+            tag::FILE_BYTES => self.file_bytes_max = u64::from_le_bytes(number(value)?),
+            tag::MEMORY_BYTES => self.memory_bytes_max = u64::from_le_bytes(number(value)?),
             _ => {}
         }
         Ok(())
@@ -271,6 +282,8 @@ mod tests {
             jetstream: true,
             tags: vec!["dc:1".into(), "region:emea".into()],
             store: Some("u7x".into()),
+            file_bytes_max: 1 << 40,
+            memory_bytes_max: 1 << 30,
         }
     }
 
