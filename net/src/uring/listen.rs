@@ -5,7 +5,7 @@
 
 use super::conn::Conn;
 use glommio::net::TcpListener;
-use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt};
+use nix::sys::socket::{self, AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, sockopt};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -19,6 +19,8 @@ const BACKLOG: i32 = 4096;
 pub struct Listener {
     inner: TcpListener,
     local: SocketAddr,
+    /// The same socket, for shutting it.
+    door: OwnedFd,
 }
 
 impl Listener {
@@ -27,10 +29,11 @@ impl Listener {
     pub fn bind(addr: SocketAddr) -> io::Result<Listener> {
         let fd = bound(addr, true)?;
         socket::listen(&fd, Backlog::new(BACKLOG)?)?;
+        let door = fd.try_clone()?;
         // SAFETY: the descriptor is a listening socket, owned and given up here.
         let inner = unsafe { TcpListener::from_raw_fd(fd.into_raw_fd()) };
         let local = inner.local_addr()?;
-        Ok(Listener { inner, local })
+        Ok(Listener { inner, local, door })
     }
 
     /// The next connection. An error may pass (too many open files, a caller that is gone again): wait a little and
@@ -42,6 +45,15 @@ impl Listener {
     /// Where it listens, with the port that was picked.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+}
+
+impl Drop for Listener {
+    /// Stops listening at once. The kernel lets go of a socket that a ring refers to some milliseconds after the process
+    /// is gone; until then a caller would be let in by nobody, and reset.
+    fn drop(&mut self) {
+        // Only a socket that does not listen any more refuses, which is what is wanted.
+        let _ = socket::shutdown(self.door.as_raw_fd(), Shutdown::Both);
     }
 }
 
