@@ -132,6 +132,12 @@ pub enum Effect {
     ClusterFormed {
         cluster_id: String,
     },
+    /// A cluster that nobody gave a name here goes by this one from now on: other servers are told so.
+    ClusterNamed {
+        name: String,
+        /// No server that was met has one configured.
+        made_up: bool,
+    },
     /// The answer to [`Admin::Stop`]: everything that had to leave has been queued.
     Stopped,
     /// This core cannot go on; the process must stop with this reason.

@@ -64,6 +64,8 @@ pub struct Shard {
     turn_open: bool,
     stopping: Option<operators::Stopping>,
     dialled: Vec<String>,
+    /// The cluster's name stands in no configuration that this server knows of.
+    cluster_made_up: bool,
     /// Connections of the other cores, as they told.
     census: BTreeMap<CoreId, Vec<(AccountId, u32)>>,
 }
@@ -89,6 +91,7 @@ impl Shard {
             turn_open: true,
             stopping: None,
             dialled: Vec::new(),
+            cluster_made_up: config.cluster.as_ref().is_some_and(|cluster| cluster.name.is_none()),
             census: BTreeMap::new(),
             config,
         };

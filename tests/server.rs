@@ -51,6 +51,48 @@ fn a_server_starts_serves_and_stops_on_any_number_of_cores() {
 }
 
 #[test]
+fn nobody_is_let_in_once_a_server_has_ended() {
+    let dir = Scratch::new("ended");
+    let port = free_ports(1)[0].to_string();
+    let mut server = Server::start(&dir, "one", &["-a", "127.0.0.1", "-p", &port]);
+    for _ in 0..5 {
+        let addr = server.client_addr();
+        assert_eq!(server.stop(), 0);
+        let refused = TcpStream::connect(&addr).map_err(|error| error.kind());
+        assert_eq!(refused.err(), Some(std::io::ErrorKind::ConnectionRefused));
+        server.again();
+        server.wait_ready();
+        server.connect().flush().unwrap();
+    }
+}
+
+#[test]
+fn servers_whose_cluster_has_no_name_find_one() {
+    let dir = Scratch::new("nameless");
+    let ports = free_ports(2);
+    let [first, second] = [ports[0], ports[1]].map(|port| format!("nats://127.0.0.1:{port}"));
+    let one = Server::start(&dir, "one", &with(&["--cluster", &first, "--routes", &first]));
+    let two = Server::start(&dir, "two", &with(&["--cluster", &second, "--routes", &first]));
+    assert!(one.log().contains("[WRN] Cluster name was dynamically generated, consider setting one"));
+    let name = wait_for("the same name on both", || {
+        let names = [&one, &two].map(|server| common::text(&server.connect().info, "cluster"));
+        (names[0] == names[1]).then(|| names[0].clone()).flatten()
+    });
+    let updated = format!("Cluster name updated to {name}");
+    assert_eq!([&one, &two].iter().filter(|server| server.log().contains(&updated)).count(), 1);
+    let mut subscriber = two.connect();
+    subscriber.send("SUB a 1\r\n");
+    subscriber.flush().unwrap();
+    subscriber.set_timeout(Duration::from_millis(200));
+    let mut publisher = one.connect();
+    let message = wait_for("a message across", || {
+        publisher.send("PUB a 1\r\nx\r\n");
+        subscriber.message().ok()
+    });
+    assert_eq!((message.subject.as_str(), message.payload.as_str()), ("a", "x"));
+}
+
+#[test]
 fn what_cannot_start_says_why_and_exits_with_1() {
     let dir = Scratch::new("refusals");
     let store = dir.path("store");

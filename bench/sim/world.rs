@@ -271,6 +271,7 @@ impl World {
             Effect::Dial { .. }
             | Effect::DialOnce { .. }
             | Effect::Undial { .. }
+            | Effect::ClusterNamed { .. }
             | Effect::ReadPause { .. }
             | Effect::Compare { .. }
             | Effect::HttpReply { .. } => {}

@@ -35,6 +35,12 @@ impl Front {
         self.tell_clients();
     }
 
+    /// The cluster's name, as INFO shows it, has changed.
+    pub fn name_cluster(&mut self, name: &str) {
+        self.options.cluster = Some(name.to_owned());
+        self.tell_clients();
+    }
+
     /// Tells one client to look for another server; false when there is none of that number.
     pub fn lame_duck_client(&mut self, cid: u64) -> bool {
         let Some(slot) = self.slot_of(cid) else { return false };

@@ -149,6 +149,7 @@ impl Core {
                 Effect::Log { level, text } => self.logger.log(level, &text),
                 Effect::Ready => self.report(Report::Ready),
                 Effect::ClusterFormed { cluster_id } => self.report(Report::ClusterFormed(cluster_id)),
+                Effect::ClusterNamed { name, made_up } => self.links.named(name, made_up),
                 Effect::Stopped => after = After::Stopped,
                 Effect::Fatal { text } => self.report(Report::Fatal(text)),
             }

@@ -206,6 +206,9 @@ impl<'a> Life<'a> {
         log("Server is ready".into());
         if let Some(cluster) = &plan.cluster {
             log(format!("Cluster name is {cluster}"));
+            if plan.config.cluster.as_ref().is_some_and(|cluster| cluster.name.is_none()) {
+                plan.logger.warn("Cluster name was dynamically generated, consider setting one");
+            }
         }
         if let Some(addr) = plan.ports.cluster {
             log(format!("Listening for route connections on {addr}"));

@@ -149,6 +149,7 @@ pub fn hello(plan: &Plan) -> Hello {
         server_id: plan.server_id.clone(),
         peer_id: ServerId::of(&plan.server_name).0,
         cluster: facts.cluster,
+        cluster_made_up: plan.config.cluster.as_ref().is_some_and(|cluster| cluster.name.is_none()),
         boot_id: plan.boot,
         client_urls: if unadvertised { Vec::new() } else { plan.ports.client_urls(&plan.config) },
         route_url: plan.ports.route_url(&plan.config).unwrap_or_default(),

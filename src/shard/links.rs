@@ -10,7 +10,7 @@ use crate::cluster::interest::Node;
 use crate::cluster::table::ServerFacts;
 use crate::cluster::view::Peer;
 use crate::cluster::wire::{Lead, NodeMsg};
-use crate::event::{Effect, Mail};
+use crate::event::{Effect, Level, Mail};
 use crate::ids::{Place, ServerId};
 
 impl Shard {
@@ -29,6 +29,7 @@ impl Shard {
     }
 
     pub(super) fn learn_peer(&mut self, peer: ServerId, hello: &Hello) {
+        self.take_name(hello);
         let facts = ServerFacts {
             name: hello.server_name.clone(),
             cluster: hello.cluster.clone(),
@@ -44,6 +45,27 @@ impl Shard {
             js.peer_up(self.now, &self.view, peer);
         }
         self.refresh_urls();
+    }
+
+    /// A cluster without a configured name goes by the name that others give it.
+    fn take_name(&mut self, hello: &Hello) {
+        let ours = Hello {
+            cluster: self.system.facts().cluster.clone(),
+            cluster_made_up: self.cluster_made_up,
+            ..Hello::default()
+        };
+        if !ours.yields_name_to(hello) {
+            return;
+        }
+        let (name, made_up) = (hello.cluster.clone(), hello.cluster_made_up);
+        self.cluster_made_up = made_up;
+        self.front.name_cluster(&name);
+        self.system.name_cluster(&name);
+        if self.me.core == LINK_CORE {
+            let text = format!("Cluster name updated to {name}");
+            self.effects.push_back(Effect::Log { level: Level::Info, text });
+            self.effects.push_back(Effect::ClusterNamed { name, made_up });
+        }
     }
 
     pub(super) fn on_peer_gone(&mut self, peer: ServerId) {

@@ -22,6 +22,12 @@ impl System {
         links.insert(peer, link);
     }
 
+    /// The cluster goes by another name.
+    pub fn name_cluster(&mut self, name: &str) {
+        self.server.options.cluster = Some(name.to_owned());
+        self.server.facts.cluster = name.to_owned();
+    }
+
     pub fn peer_gone(&mut self, peer: ServerId) {
         self.server.links.remove(&peer);
     }

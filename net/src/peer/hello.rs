@@ -39,6 +39,8 @@ pub struct Hello {
     /// Derived from the server's name: the same after a restart.
     pub peer_id: u64,
     pub cluster: String,
+    /// Nobody configured the cluster's name: the sender takes over that of a server that it meets.
+    pub cluster_made_up: bool,
     /// New at every start of the process.
     pub boot_id: u64,
     pub lane: Lane,
@@ -83,6 +85,7 @@ impl Default for Hello {
             server_id: String::new(),
             peer_id: 0,
             cluster: String::new(),
+            cluster_made_up: false,
             boot_id: 0,
             lane: Lane::Control,
             credentials: None,
@@ -118,6 +121,7 @@ mod tag {
     pub const STORE: u8 = 15;
     pub const FILE_BYTES: u8 = 16;
     pub const MEMORY_BYTES: u8 = 17;
+    pub const CLUSTER_MADE_UP: u8 = 18;
 }
 
 impl Hello {
@@ -125,6 +129,12 @@ impl Hello {
     pub fn common_version(&self, other: &Hello) -> Option<u16> {
         let newest = self.version_max.min(other.version_max);
         (newest >= self.version_min.max(other.version_min)).then_some(newest)
+    }
+
+    /// Whether this server takes over the name of the other's cluster: a configured name beats one that was made up, and
+    /// of two made-up names the greater wins (peer behaviour), so that all end with the same.
+    pub fn yields_name_to(&self, other: &Hello) -> bool {
+        self.cluster_made_up && (!other.cluster_made_up || other.cluster > self.cluster)
     }
 
     /// Appends the bytes. Lists and texts beyond what a receiver takes are cut.
@@ -150,6 +160,7 @@ impl Hello {
         if let Some(store) = &self.store {
             put_text(out, tag::STORE, store);
         }
+        put_field(out, tag::CLUSTER_MADE_UP, &[u8::from(self.cluster_made_up)]);
         put_field(out, tag::FILE_BYTES, &self.file_bytes_max.to_le_bytes());
         put_field(out, tag::MEMORY_BYTES, &self.memory_bytes_max.to_le_bytes());
         put_list(out, tag::TAG, &self.tags, HELLO_BYTES_MAX / 2);
@@ -194,6 +205,7 @@ impl Hello {
             tag::JETSTREAM => self.jetstream = number::<1>(value)? != [0],
             tag::TAG => push(&mut self.tags, value)?,
             tag::STORE => self.store = Some(text(value)?),
+            tag::CLUSTER_MADE_UP => self.cluster_made_up = number::<1>(value)? != [0],
             tag::FILE_BYTES => self.file_bytes_max = u64::from_le_bytes(number(value)?),
             tag::MEMORY_BYTES => self.memory_bytes_max = u64::from_le_bytes(number(value)?),
             _ => {}
@@ -282,6 +294,7 @@ mod tests {
             jetstream: true,
             tags: vec!["dc:1".into(), "region:emea".into()],
             store: Some("u7x".into()),
+            cluster_made_up: true,
             file_bytes_max: 1 << 40,
             memory_bytes_max: 1 << 30,
         }

@@ -488,7 +488,7 @@ impl Link {
         if them.server_id == us.server_id {
             return Err(RefusalCode::SelfConnection.refusal("the route leads to the server itself".to_string()));
         }
-        if them.cluster != us.cluster {
+        if them.cluster != us.cluster && !us.cluster_made_up && !them.cluster_made_up {
             let text = format!("cluster name {:?} does not match {:?}", them.cluster, us.cluster);
             return Err(RefusalCode::Cluster.refusal(text));
         }

@@ -121,6 +121,12 @@ impl Links {
         self.0.hello.borrow_mut().store = Some(cluster_id.to_owned());
     }
 
+    /// The cluster goes by another server's name for it from now on.
+    pub fn named(&self, cluster: String, made_up: bool) {
+        let mut hello = self.0.hello.borrow_mut();
+        (hello.cluster, hello.cluster_made_up) = (cluster, made_up);
+    }
+
     /// Credentials, timeouts and tags after a reload; links that stand stay.
     pub fn reload(&self, tags: Vec<String>, cluster: Option<Cluster>) {
         self.0.hello.borrow_mut().tags = tags;

@@ -121,6 +121,18 @@ fn clusters_of_other_names_are_refused() {
 }
 
 #[test]
+fn a_made_up_cluster_name_fits_every_other_and_gives_way() {
+    let made_up = |name, cluster: &str| Hello { cluster: cluster.into(), cluster_made_up: true, ..server(name) };
+    let (small, great, named) = (made_up("a", "AAA"), made_up("b", "ZZZ"), server("c"));
+    for (one, other) in [(&small, &named), (&great, &named), (&small, &great)] {
+        let mut pair = Pair::new(one.clone(), other.clone());
+        assert!(matches!(&pair.drive().0[..], [LinkEvent::Established { .. }]));
+        assert!(one.yields_name_to(other) && !other.yields_name_to(one));
+    }
+    assert!(!small.yields_name_to(&small));
+}
+
+#[test]
 fn a_second_server_of_the_same_name_is_refused() {
     let twin = Hello { server_id: "id-twin".into(), ..server("b") };
     let (_, refusal) = Pair::new(twin, server("b")).refused();
