@@ -2,11 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Result;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::files::{self, OpenFile};
+use super::writer::{self, Writer};
 use crate::blocking::{error_of, list, read_small};
 use crate::lock::{LockError, StoreLock};
 use crate::op::{DiskData, DiskDone, DiskOp, DiskOpKind, FileId};
@@ -22,17 +25,28 @@ pub struct Executor {
 struct Inner {
     dir: PathBuf,
     /// Segments stay open once used; their number is bounded by the manifest.
-    open: RefCell<BTreeMap<FileId, Rc<OpenFile>>>,
+    open: RefCell<BTreeMap<FileId, Rc<Segment>>>,
+    writer: Writer,
     /// The device was asked what it can do.
     probed: Cell<bool>,
     _lock: StoreLock,
+}
+
+/// An open segment.
+#[derive(Debug)]
+struct Segment {
+    reads: OpenFile,
+    /// For the writing thread.
+    writes: Arc<File>,
 }
 
 impl Executor {
     /// Makes the directory if it is not there and takes its lock. Blocks shortly; meant for the start of a core.
     pub fn open(dir: &Path) -> std::result::Result<Executor, LockError> {
         let lock = StoreLock::take(dir)?;
-        let inner = Inner { dir: dir.to_path_buf(), open: RefCell::default(), probed: Cell::new(false), _lock: lock };
+        let writer = Writer::start().map_err(LockError::Io)?;
+        let inner =
+            Inner { dir: dir.to_path_buf(), open: RefCell::default(), writer, probed: Cell::new(false), _lock: lock };
         Ok(Executor { inner: Rc::new(inner) })
     }
 
@@ -46,12 +60,15 @@ impl Executor {
     async fn perform(&self, kind: DiskOpKind) -> Result<DiskData> {
         let dir = &self.inner.dir;
         match kind {
-            DiskOpKind::Write { file, offset, data } => self.file(file).await?.write(offset, &data).await?,
+            DiskOpKind::Write { file, offset, data } => {
+                let writes = self.file(file).await?.writes.clone();
+                self.inner.writer.write(writes, offset, data).await?;
+            }
             DiskOpKind::Read { file, offset, len } => {
-                return Ok(DiskData::Bytes(self.file(file).await?.read(offset, len).await?));
+                return Ok(DiskData::Bytes(self.file(file).await?.reads.read(offset, len).await?));
             }
             DiskOpKind::Create { file, bytes } => self.create(file, bytes).await?,
-            DiskOpKind::Sync { file } => self.file(file).await?.sync().await?,
+            DiskOpKind::Sync { file } => self.file(file).await?.reads.sync().await?,
             DiskOpKind::Delete { file } => {
                 self.inner.open.borrow_mut().remove(&file);
                 files::remove(dir, &file.name()).await?;
@@ -79,12 +96,13 @@ impl Executor {
         }
     }
 
-    async fn file(&self, file: FileId) -> Result<Rc<OpenFile>> {
+    async fn file(&self, file: FileId) -> Result<Rc<Segment>> {
         let known = self.inner.open.borrow().get(&file).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
-        let opened = Rc::new(OpenFile::open(&self.inner.dir.join(file.name())).await?);
+        let path = self.inner.dir.join(file.name());
+        let opened = Rc::new(Segment { reads: OpenFile::open(&path).await?, writes: writer::open(&path)? });
         // Two tasks may have opened it at the same time; the first stays.
         Ok(self.inner.open.borrow_mut().entry(file).or_insert(opened).clone())
     }

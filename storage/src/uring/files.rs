@@ -1,9 +1,8 @@
 //! Files as io_uring sees them.
 //!
-//! Segments are opened `O_DIRECT|O_DSYNC`: a write is durable when it completes, without a flush of its own, and the
-//! page cache is left alone. A file system that refuses O_DIRECT gets the same writes through the page cache, still
-//! durable by O_DSYNC. Both read and write whole blocks. Reads are copied once, out of the ring's own buffers, because
-//! those cannot leave the core.
+//! Segments are made, read and flushed here; their runs are written by [`super::writer`]. They are opened `O_DIRECT`,
+//! which leaves the page cache alone; a file system that refuses it gets the same through the page cache. Both read and
+//! write whole blocks. Reads are copied once, out of the ring's own buffers, because those cannot leave the core.
 
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
@@ -25,10 +24,10 @@ pub(super) enum OpenFile {
 }
 
 impl OpenFile {
-    /// Opens a file that exists; every write to it is durable when it completes.
+    /// Opens a file that exists.
     pub async fn open(path: &Path) -> Result<OpenFile> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(nix::libc::O_DSYNC);
+        options.read(true).write(true);
         match options.dma_open(path).await {
             Ok(file) => Ok(OpenFile::Direct(file)),
             Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
@@ -55,7 +54,7 @@ impl OpenFile {
         let mut at = 0;
         while at < bytes {
             let len = PIECE_BYTES.min((bytes - at) as usize);
-            file.write_piece(at, len, |piece| piece.fill(0)).await?;
+            file.write_zeros(at, len).await?;
             at += len as u64;
         }
         file.sync().await?;
@@ -75,31 +74,14 @@ impl OpenFile {
         }
     }
 
-    /// Writes the parts one behind the other. Usually one transfer; very large runs take several, in order.
-    pub async fn write(&self, offset: u64, parts: &[Bytes]) -> Result<()> {
-        let total: usize = parts.iter().map(Bytes::len).sum();
-        let mut parts = parts.iter().cloned().collect::<std::collections::VecDeque<Bytes>>();
-        let mut at = 0;
-        while at < total {
-            let len = PIECE_BYTES.min(total - at);
-            self.write_piece(offset + at as u64, len, |piece| fill(piece, &mut parts)).await?;
-            at += len;
-        }
-        Ok(())
-    }
-
-    async fn write_piece(&self, offset: u64, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+    async fn write_zeros(&self, offset: u64, len: usize) -> Result<()> {
         let written = match self {
             OpenFile::Direct(file) => {
                 let mut buffer = file.alloc_dma_buffer(len);
-                fill(buffer.as_bytes_mut());
+                buffer.as_bytes_mut().fill(0);
                 file.write_at(buffer, offset).await
             }
-            OpenFile::Buffered(file) => {
-                let mut buffer = vec![0; len];
-                fill(&mut buffer);
-                file.write_at(buffer, offset).await
-            }
+            OpenFile::Buffered(file) => file.write_at(vec![0; len], offset).await,
         };
         // A short write of whole blocks into a file of fixed length has only failed half-way; what is on disk is
         // unknown.
@@ -139,21 +121,6 @@ impl OpenFile {
             OpenFile::Buffered(file) => file.close().await.map_err(plain),
         }
     }
-}
-
-/// Moves bytes from the front of the parts until the piece is full.
-fn fill(piece: &mut [u8], parts: &mut std::collections::VecDeque<Bytes>) {
-    let mut at = 0;
-    while at < piece.len() {
-        let Some(mut part) = parts.pop_front() else { break };
-        let taken = part.split_to(part.len().min(piece.len() - at));
-        piece[at..at + taken.len()].copy_from_slice(&taken);
-        at += taken.len();
-        if !part.is_empty() {
-            parts.push_front(part);
-        }
-    }
-    piece[at..].fill(0);
 }
 
 /// Has glommio find out whether the device can be polled, on a file with real content.

@@ -2,5 +2,6 @@
 
 mod exec;
 mod files;
+mod writer;
 
 pub use exec::Executor;
