@@ -199,6 +199,10 @@ pub enum Mail {
     },
     /// A subscriber of the sender's does not keep up with what comes from the receiver's clients.
     PushBack,
+    /// So many bytes of the messages that came from the receiver's clients were delivered.
+    Heard {
+        bytes: u64,
+    },
     /// Open connections of the sender by account: limits hold for the whole server.
     Census {
         by_account: Vec<(AccountId, u32)>,

@@ -279,7 +279,8 @@ impl Shard {
                 self.effects.push_back(Effect::Mail { to: from, mail: Mail::BarrierHeard { mark } });
             }
             Mail::BarrierHeard { mark } => self.front.barrier_heard(from, mark),
-            Mail::PushBack => self.front.pressed(now, Node::Core(from)),
+            Mail::PushBack => self.front.pressed(now, from),
+            Mail::Heard { bytes } => self.front.heard(now, from, bytes),
             Mail::Census { by_account } => {
                 self.census.insert(from, by_account);
                 self.front.elsewhere(self.census.values().flatten().copied().collect());
@@ -351,6 +352,9 @@ impl Shard {
                 FrontOutput::Barrier { mark } => self.mail_all(|| Mail::Barrier { mark }),
                 FrontOutput::PushBack { core } => {
                     self.effects.push_back(Effect::Mail { to: core, mail: Mail::PushBack });
+                }
+                FrontOutput::Heard { core, bytes } => {
+                    self.effects.push_back(Effect::Mail { to: core, mail: Mail::Heard { bytes } });
                 }
                 FrontOutput::Bounce { group, token } => self.bounce(group, token),
                 FrontOutput::SysEvent(event) => self.system.on_event(event),

@@ -17,6 +17,7 @@ use super::conn::Conn;
 use super::lame_duck::LameDuck;
 use super::output::{FrontOutput, Level, Service, Traffic};
 use super::pages::ConnInfo;
+use super::pressure::{self, Pressure};
 use super::timers::Timers;
 use crate::account::Accounts;
 use crate::cluster::interest::{Interest, Key, LINK_CORE, Node, RemoteChange, Spread};
@@ -71,10 +72,7 @@ pub struct Front {
     /// The other cores have not been told how many connections this one's accounts have.
     pub(super) census_changed: bool,
     pub(super) barrier: Barrier,
-    /// Nodes that asked for a pause, and until when (microseconds) publishers to them are held back.
-    pub(super) pressed: BTreeMap<Node, u64>,
-    /// Cores that were asked for a pause, and when they may be asked again.
-    pub(super) pushed: BTreeMap<CoreId, u64>,
+    pub(super) pressure: Pressure,
     pub(super) timers: Timers,
     /// Servers that hear this server's interest; only kept by the core that owns the links.
     pub(super) servers: Vec<ServerId>,
@@ -133,8 +131,7 @@ impl Front {
             elsewhere: Vec::new(),
             census_changed: false,
             barrier: Barrier::default(),
-            pressed: BTreeMap::new(),
-            pushed: BTreeMap::new(),
+            pressure: Pressure::default(),
             timers: Timers::default(),
             servers: Vec::new(),
             other_urls: Vec::new(),
@@ -206,12 +203,13 @@ impl Front {
         let message = Message { subject, inbox, reply, headers, payload };
         self.counts.routed.in_msgs += 1;
         self.counts.routed.in_bytes += message.len() as u64;
-        let scope = if from.server == self.options.place.server {
-            Scope::FromCore { core: from.core, plain, queues: &queues }
+        if from.server == self.options.place.server {
+            let weight = pressure::weight(&message);
+            self.route(now, None, account, Scope::FromCore { core: from.core, plain, queues: &queues }, message);
+            self.came_from(from.core, weight);
         } else {
-            Scope::FromServer { plain, queues: &queues }
-        };
-        self.route(now, None, account, scope, message);
+            self.route(now, None, account, Scope::FromServer { plain, queues: &queues }, message);
+        }
     }
 
     /// A node gained or lost a filter. What a server says must be passed to every core of this server.

@@ -27,6 +27,7 @@ mod life;
 pub mod output;
 pub mod pages;
 pub mod permit;
+mod pressure;
 mod publish;
 mod reload;
 pub mod subs;

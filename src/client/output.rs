@@ -74,6 +74,11 @@ pub enum FrontOutput {
     PushBack {
         core: CoreId,
     },
+    /// So many bytes of what that core sent were delivered here.
+    Heard {
+        core: CoreId,
+        bytes: u64,
+    },
     SysEvent(SysEvent),
     Log {
         level: Level,

@@ -10,11 +10,6 @@ use crate::cluster::wire::{NodeMsg, Routed};
 use crate::ids::{AccountId, CoreId, Now};
 use crate::route::{Message, Scope};
 
-/// How long a publisher is held back when a subscriber of its messages has three quarters of its bound waiting (the
-/// peer's value): long enough for a healthy subscriber's socket to drain, short enough that one slow subscriber cannot
-/// stop a publisher.
-const STALL_US: u64 = 5_000;
-
 impl Front {
     /// Hands a message to all who should get it; true when there was anybody. `from`: the client that published it.
     pub(super) fn route(
@@ -44,8 +39,8 @@ impl Front {
         }
         for share in plan.shares.drain(..) {
             heard = true;
-            if self.pressed.get(&share.node).is_some_and(|until| *until > now.us) {
-                self.stall(now, from);
+            if let Node::Core(core) = share.node {
+                self.leaves_for(now, from, core, &message);
             }
             self.counts.routed.out_msgs += 1;
             self.counts.routed.out_bytes += message.len() as u64;
@@ -118,20 +113,6 @@ impl Front {
         true
     }
 
-    /// Tells the core where the publisher is that a subscriber here does not keep up; once per stall, not per message.
-    fn push_back(&mut self, now: Now, core: CoreId) {
-        let told = self.pushed.entry(core).or_default();
-        if *told <= now.us {
-            *told = now.us + STALL_US / 2;
-            self.outputs.push_back(FrontOutput::PushBack { core });
-        }
-    }
-
-    /// A node says that a subscriber there does not keep up: whoever publishes to it from here is held back for a moment.
-    pub fn pressed(&mut self, now: Now, node: Node) {
-        self.pressed.insert(node, now.us + STALL_US);
-    }
-
     fn cut_slow(&mut self, now: Now, slot: u32) {
         let max = self.config.limits.pending_bytes_max;
         self.counts.slow_pending += 1;
@@ -140,20 +121,6 @@ impl Front {
         self.exchanges[account.0 as usize].slow_consumers += 1;
         self.log(Level::Info, || format!("{label} - Slow Consumer Detected: MaxPending of {max} Exceeded"));
         self.close(now, slot, CloseReason::SlowConsumerPending);
-    }
-
-    /// Holds a publisher back for a moment.
-    fn stall(&mut self, now: Now, publisher: Option<u32>) {
-        let Some(slot) = publisher else { return };
-        let Some(conn) = self.conn(slot) else { return };
-        if !conn.is_open() || conn.stalled_until.is_some() {
-            return;
-        }
-        conn.stalled_until = Some(now.us + STALL_US);
-        conn.stalls += 1;
-        self.counts.stalls += 1;
-        self.pause(slot);
-        self.rearm(slot);
     }
 }
 

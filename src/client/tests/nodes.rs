@@ -48,19 +48,24 @@ impl Cluster {
     /// Carries everything that nodes say to each other, until they are silent.
     fn run(&mut self) {
         loop {
-            let (mut mail, mut marks) = (Vec::new(), Vec::new());
+            let (mut mail, mut marks, mut heard) = (Vec::new(), Vec::new(), Vec::new());
             for (from, desk) in &mut self.desks {
                 desk.settle();
                 for output in desk.others.drain(..) {
                     match output {
                         FrontOutput::ToNode { node, msg } => mail.push((*from, node, msg)),
                         FrontOutput::Barrier { mark } => marks.push((*from, mark)),
+                        FrontOutput::Heard { core, bytes } => heard.push((*from, core, bytes)),
                         _ => {}
                     }
                 }
             }
-            if mail.is_empty() && marks.is_empty() {
+            if mail.is_empty() && marks.is_empty() && heard.is_empty() {
                 return;
+            }
+            for ((server, core), to, bytes) in heard {
+                let desk = self.at(server, to);
+                desk.front.heard(desk.now, core, bytes);
             }
             for (from, node, msg) in mail {
                 self.carry(from, node, msg);
@@ -307,4 +312,45 @@ fn check_delivery(
         }
     }
     assert!(expected_groups.values().all(|got| *got == 1), "{expected_groups:?}");
+}
+
+#[test]
+fn a_publisher_waits_while_its_window_to_another_core_is_full() {
+    let mut cluster = Cluster::new(1, 2);
+    let reader = cluster.at(1, 1).quiet();
+    cluster.say(1, 1, reader, "SUB a 1\r\n");
+    let publisher = cluster.at(1, 0).quiet();
+    cluster.run();
+    let one = format!("PUB a 1000\r\n{}\r\n", "x".repeat(1000));
+    let desk = cluster.at(1, 0);
+    let wanted = 4000;
+    for _ in 0..wanted {
+        desk.send(publisher, &one);
+    }
+    desk.settle();
+    let sent = desk.others.iter().filter(|output| matches!(output, FrontOutput::ToNode { .. })).count();
+    assert!(sent > 1000 && sent < 2500, "{sent} messages are on their way");
+    assert!(desk.others.iter().any(|output| matches!(output, FrontOutput::ReadPause { paused: true, .. })));
+    // What the other core hears lets it go on, without the clock.
+    cluster.run();
+    assert_eq!(cluster.at(1, 1).text(reader).matches("MSG a 1 1000\r\n").count(), wanted);
+}
+
+#[test]
+fn a_core_that_hears_nothing_stops_no_publisher_for_good() {
+    let mut cluster = Cluster::new(1, 2);
+    let reader = cluster.at(1, 1).quiet();
+    cluster.say(1, 1, reader, "SUB a 1\r\n");
+    let desk = cluster.at(1, 0);
+    let publisher = desk.quiet();
+    let one = format!("PUB a 1000\r\n{}\r\n", "x".repeat(1000));
+    for _ in 0..4000 {
+        desk.send(publisher, &one);
+    }
+    desk.settle();
+    let on_the_way = |desk: &Desk| desk.others.iter().filter(|one| matches!(one, FrontOutput::ToNode { .. })).count();
+    let before = on_the_way(desk);
+    desk.advance(5_000);
+    desk.settle();
+    assert_eq!(on_the_way(desk), before + 1);
 }
