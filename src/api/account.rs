@@ -111,7 +111,12 @@ pub(super) fn finish(
         consumers,
         limits: Limits::of(facts.account.jetstream.as_ref().unwrap_or(&unlimited)),
         domain: facts.domain(),
-        api: Api { level: API_LEVEL.parse().unwrap_or(0), total: facts.tally.total, errors: facts.tally.errors },
+        // The peer counts a request once it is answered: this one not yet.
+        api: Api {
+            level: API_LEVEL.parse().unwrap_or(0),
+            total: facts.tally.total.saturating_sub(1),
+            errors: facts.tally.errors,
+        },
     };
     render::typed(Call::AccountInfo, &info)
 }
