@@ -3,7 +3,7 @@
 //! ```text
 //! entry      0        1        2       3       4                    12
 //!            version  machine  raft    0       commit stamp (u64)   payload ...
-//!            1        M S C    0 data, 1 noop, 2 membership
+//!            1        M S C    0 data, 1 noop, 2 membership, 3 relief
 //!
 //! checkpoint version, machine, 0, 0, membership bytes (u32), membership, state ...
 //! descriptor version, machine, 0, 0, membership bytes (u32), membership
@@ -26,6 +26,15 @@ pub(super) enum Tag {
     Data,
     Noop,
     Membership,
+    /// Data by which space comes back: it may use what the log holds back from the rest.
+    Relief,
+}
+
+impl Tag {
+    /// The machine's own.
+    pub fn is_data(self) -> bool {
+        matches!(self, Tag::Data | Tag::Relief)
+    }
 }
 
 /// An entry's header.
@@ -45,6 +54,7 @@ impl Header {
             Tag::Data => 0,
             Tag::Noop => 1,
             Tag::Membership => 2,
+            Tag::Relief => 3,
         });
         out.put_u8(0);
         out.put_u64_le(self.stamp);
@@ -59,6 +69,7 @@ impl Header {
             0 => Tag::Data,
             1 => Tag::Noop,
             2 => Tag::Membership,
+            3 => Tag::Relief,
             _ => return None,
         };
         (version == VERSION).then_some(Header { machine: machine_of(machine)?, tag, stamp })
@@ -123,7 +134,7 @@ mod tests {
 
     #[test]
     fn headers_round_trip_and_keep_the_payload() {
-        for tag in [Tag::Data, Tag::Noop, Tag::Membership] {
+        for tag in [Tag::Data, Tag::Noop, Tag::Membership, Tag::Relief] {
             for machine in [GroupKind::Meta, GroupKind::Stream, GroupKind::Consumer] {
                 let header = Header { machine, tag, stamp: u64::MAX - 7 };
                 let body = header.encode(b"payload");

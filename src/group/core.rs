@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::log::{Disk, ReadTicket};
+use super::log::{Claim, Disk, ReadTicket};
 use super::output::{GroupOutput, LogLevel, ReadToken};
 use super::spec::{GroupsOptions, Timing, home_core};
 use super::timers::Timers;
@@ -77,6 +77,8 @@ pub(super) struct Core {
     /// Groups that are being restored or stream state and have more to read: one chunk each per turn.
     pub busy: BTreeSet<GroupId>,
     pub space_low: bool,
+    /// Bytes of entries that were taken since the last turn and that the log does not know yet.
+    pub promised: usize,
     /// Some damage might have been any group's vote or entry: replicas with peers start without a vote.
     pub doubt: bool,
     pub next_token: u64,
@@ -100,6 +102,7 @@ impl Core {
             blocked: BTreeSet::new(),
             busy: BTreeSet::new(),
             space_low: false,
+            promised: 0,
             doubt: false,
             next_token: 0,
             steps: 0,
@@ -116,6 +119,11 @@ impl Core {
 
     pub fn log(&mut self, level: LogLevel, text: String) {
         self.outputs.push_back(GroupOutput::Log { level, text });
+    }
+
+    /// Whether entries of so many bytes can be promised a place in the log.
+    pub fn has_room(&mut self, bytes: usize, claim: Claim) -> bool {
+        (claim != Claim::Plain || !self.space_low) && self.disk.has_room(self.promised + bytes, claim)
     }
 
     pub fn token(&mut self) -> ReadToken {

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use raft::{HardState, NodeId};
+pub(super) use storage::Claim;
 use storage::{AppendError, DiskDone, DiskOp, Log, LogEvent, ReadResult, Record, RecordKind, Recovery};
 
 use super::body::Note;
@@ -203,6 +204,7 @@ impl Disk {
                     report.damaged.iter().filter(|d| d.group.is_none()).map(|d| d.segment).collect();
                 doubt.sort_unstable();
                 doubt.dedup();
+                self.record_bytes_max = log.record_bytes_max();
                 self.state = State::Open(Box::new(log));
                 let texts = report.damaged.iter().map(|damage| damage.to_string()).collect();
                 Some(DiskEvent::Recovered { groups: groups.into_values().collect(), doubt, texts })
@@ -224,17 +226,19 @@ impl Disk {
     fn append(&mut self, group: GroupId, kind: RecordKind, epoch: u32, term: u64, index: u64, body: Bytes) -> Room {
         let Some(log) = self.log() else { return Err(NoRoom::Broken) };
         let record = Record { group: storage::GroupId(group.0), kind, epoch, term, index, body };
-        match log.append(record) {
-            Ok(lsn) => Ok(lsn.0),
-            Err(AppendError::Full) => Err(NoRoom::Full),
-            Err(AppendError::Busy) => Err(NoRoom::Busy),
-            Err(AppendError::TooLarge { .. }) => Err(NoRoom::TooLarge),
-            Err(AppendError::Broken | AppendError::Invalid) => Err(NoRoom::Broken),
-        }
+        room(log.append(record))
     }
 
-    pub fn append_entry(&mut self, group: GroupId, epoch: u32, term: u64, index: u64, body: Bytes) -> Room {
-        self.append(group, RecordKind::ENTRY, epoch, term, index, body)
+    pub fn append_entry(&mut self, group: GroupId, epoch: u32, claim: Claim, entry: Stored) -> Room {
+        let Some(log) = self.log() else { return Err(NoRoom::Broken) };
+        let Stored { index, term, body } = entry;
+        let record = Record { group: storage::GroupId(group.0), kind: RecordKind::ENTRY, epoch, term, index, body };
+        room(log.append_with(record, claim))
+    }
+
+    /// Whether entries with so many bytes would be taken now.
+    pub fn has_room(&mut self, bytes: usize, claim: Claim) -> bool {
+        self.log().is_some_and(|log| log.has_room(bytes, claim))
     }
 
     pub fn append_hard(&mut self, group: GroupId, hard: &HardState) -> Room {
@@ -409,6 +413,15 @@ impl Disk {
 
 /// The sequence number of what was appended, or why it was not.
 type Room = Result<u64, NoRoom>;
+
+fn room(appended: Result<storage::Lsn, AppendError>) -> Room {
+    appended.map(|lsn| lsn.0).map_err(|error| match error {
+        AppendError::Full => NoRoom::Full,
+        AppendError::Busy => NoRoom::Busy,
+        AppendError::TooLarge { .. } => NoRoom::TooLarge,
+        AppendError::Broken | AppendError::Invalid => NoRoom::Broken,
+    })
+}
 
 fn stored_list(records: Vec<Record>) -> Vec<Stored> {
     records.into_iter().map(|r| Stored { index: r.index, term: r.term, body: r.body }).collect()

@@ -163,7 +163,18 @@ impl Groups {
     /// Appends a body to a group that this server leads; its index. `Appended` follows with the turn.
     pub fn propose(&mut self, now: Now, group: GroupId, body: Bytes) -> Result<u64, ProposeRefused> {
         let replica = self.groups.get_mut(&group).ok_or(ProposeRefused::Unknown)?;
-        replica.propose(&mut self.core, now, &body)
+        replica.propose(&mut self.core, now, &body, false)
+    }
+
+    /// The same for a body by which space comes back: taken by a full store, too, out of what is held back for it.
+    pub fn propose_relief(&mut self, now: Now, group: GroupId, body: Bytes) -> Result<u64, ProposeRefused> {
+        let replica = self.groups.get_mut(&group).ok_or(ProposeRefused::Unknown)?;
+        replica.propose(&mut self.core, now, &body, true)
+    }
+
+    /// The store is full: only what gives space back is taken.
+    pub fn is_full(&self) -> bool {
+        self.core.space_low
     }
 
     /// The voters that the group shall have. Every replica may be told; the leader acts: new ones join as learners, are
@@ -319,8 +330,10 @@ impl Groups {
 
     /// The answer to [`GroupOutput::WantCheckpoint`]: the machine's state as of the applied entry `index`. A machine that
     /// has much to give back may offer one unasked.
-    pub fn checkpoint(&mut self, now: Now, group: GroupId, index: u64, state: Bytes) {
-        self.with(group, |replica, core| replica.checkpoint(core, now, index, state));
+    /// `Checkpointed` follows if the answer is true; otherwise none is being written.
+    pub fn checkpoint(&mut self, now: Now, group: GroupId, index: u64, state: Bytes) -> bool {
+        let Some(replica) = self.groups.get_mut(&group) else { return false };
+        replica.checkpoint(&mut self.core, now, index, state)
     }
 
     /// The machine has applied everything up to here.
@@ -347,6 +360,7 @@ impl Groups {
                 break;
             }
         }
+        self.core.promised = 0;
     }
 
     fn disk_events(&mut self, now: Now) {
@@ -443,6 +457,7 @@ impl Groups {
         if self.space_retry_at.is_some_and(|at| now.us >= at) {
             self.space_retry_at = Some(now.us + SPACE_RETRY_US);
             self.core.disk.retry_space();
+            self.core.output(GroupOutput::SpaceWanted);
         }
         self.mark(now);
     }

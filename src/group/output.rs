@@ -90,6 +90,8 @@ pub enum GroupOutput {
     /// The store is full: proposals are refused until `SpaceBack`.
     SpaceLow,
     SpaceBack,
+    /// The store is still full, and what was released may need a checkpoint to come back.
+    SpaceWanted,
     /// This core cannot go on; the process must stop.
     Broken {
         why: String,

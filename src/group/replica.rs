@@ -18,7 +18,7 @@ use super::catchup::receive::Receiver;
 use super::catchup::send::Sender;
 use super::core::{Core, Reader};
 use super::heal::Heal;
-use super::log::{Fetch, ReadTicket, Stored};
+use super::log::{Claim, Fetch, ReadTicket, Stored};
 use super::mem::MemLog;
 use super::output::{GroupOutput, LogLevel, ProposeRefused, ReadBody};
 use super::restore::Restore;
@@ -136,18 +136,21 @@ impl Replica {
         self.node.as_ref().is_some_and(|node| node.is_leader())
     }
 
-    pub fn propose(&mut self, core: &mut Core, now: Now, body: &[u8]) -> Result<u64, ProposeRefused> {
+    /// `relief`: it gives space back, and may use what is held back for that.
+    pub fn propose(&mut self, core: &mut Core, now: Now, body: &[u8], relief: bool) -> Result<u64, ProposeRefused> {
         if body.len() + super::body::HEADER_BYTES > core.disk.record_bytes_max() {
             return Err(ProposeRefused::TooLarge);
         }
-        let header = Header { machine: self.kind, tag: Tag::Data, stamp: self.commit };
+        let tag = if relief { Tag::Relief } else { Tag::Data };
+        let header = Header { machine: self.kind, tag, stamp: self.commit };
         let blocked = !self.writes.is_empty();
         let durable = self.mem.is_none();
         let Some(node) = self.running() else { return Err(ProposeRefused::Busy) };
         if !node.is_leader() {
             return Err(ProposeRefused::NotLeader { leader: node.leader().map(server) });
         }
-        if durable && core.space_low {
+        let claim = if relief { Claim::Relief } else { Claim::Plain };
+        if durable && !core.has_room(body.len() + super::body::HEADER_BYTES, claim) {
             return Err(ProposeRefused::Full);
         }
         if blocked || durable && core.disk.stats().is_none_or(|stats| stats.bytes_unstored > GROUP_BACKLOG_BYTES_MAX) {
@@ -156,6 +159,7 @@ impl Replica {
         let body = header.encode(body);
         let index = node.propose(now.us, body.len() as u32).map_err(refusal)?;
         let term = node.term();
+        core.promised += if durable { body.len() } else { 0 };
         self.staged.insert((index, term), body);
         self.active_us = now.us;
         core.dirty.insert(self.id);
@@ -172,8 +176,12 @@ impl Replica {
             return;
         }
         if let raft::Body::Append { entries, .. } = &message.body {
-            // Unanswered: the leader sends again, and by then there may be room.
+            // Unanswered: the leader sends again, and by then there may be room. What raft has taken waits in line with
+            // the votes, so nothing is taken that would have to wait long.
             if blocked && !entries.is_empty() {
+                return;
+            }
+            if self.mem.is_none() && !promise(core, &bodies) {
                 return;
             }
             if !self.stage(entries, bodies) {
@@ -215,7 +223,7 @@ impl Replica {
     fn fits(&self, entry: &raft::Entry, body: &Bytes) -> bool {
         let Some(header) = Header::decode(body) else { return false };
         let same = match &entry.kind {
-            raft::EntryKind::Data => header.tag == Tag::Data && body.len() == entry.len as usize,
+            raft::EntryKind::Data => header.tag.is_data() && body.len() == entry.len as usize,
             raft::EntryKind::Noop => header.tag == Tag::Noop,
             raft::EntryKind::Membership(membership) => {
                 header.tag == Tag::Membership && payload(body).as_ref() == encoded(membership)
@@ -321,6 +329,16 @@ impl Replica {
 
 /// Entries that were read, or the index of the first damaged one.
 pub(super) type ReadOutcome = Result<Vec<Stored>, u64>;
+
+/// Whether the log takes the bodies of entries that a leader sent. What gives space back to a full store, and a new
+/// leader's first word, may use what is held back for them.
+fn promise(core: &mut Core, bodies: &[Bytes]) -> bool {
+    let bytes: usize = bodies.iter().map(Bytes::len).sum();
+    let plain = bodies.iter().any(|body| Header::decode(body).is_none_or(|header| header.tag == Tag::Data));
+    let room = bytes == 0 || core.has_room(bytes, if plain { Claim::Follow } else { Claim::Relief });
+    core.promised += if room { bytes } else { 0 };
+    room
+}
 
 pub(super) fn node_id(server: ServerId) -> NodeId {
     NodeId(server.0)

@@ -453,7 +453,7 @@ impl Replica {
 
 /// Hands an entry to the machine, if it is one of its own.
 fn show(core: &mut Core, group: crate::ids::GroupId, stored: &Stored) {
-    if Header::decode(&stored.body).is_some_and(|header| header.tag == Tag::Data) {
+    if Header::decode(&stored.body).is_some_and(|header| header.tag.is_data()) {
         core.output(GroupOutput::RestoreEntry { group, index: stored.index, body: payload(&stored.body) });
     }
 }
@@ -461,7 +461,7 @@ fn show(core: &mut Core, group: crate::ids::GroupId, stored: &Stored) {
 /// What raft remembers of a stored entry.
 fn entry_of(stored: &Stored) -> Option<Entry> {
     let (len, kind) = match Header::decode(&stored.body)?.tag {
-        Tag::Data => (stored.body.len(), EntryKind::Data),
+        Tag::Data | Tag::Relief => (stored.body.len(), EntryKind::Data),
         Tag::Noop => (0, EntryKind::Noop),
         Tag::Membership => {
             let bytes = payload(&stored.body);

@@ -110,19 +110,19 @@ impl Replica {
         }
     }
 
-    /// The machine's state as of `index`.
-    pub(super) fn checkpoint(&mut self, core: &mut Core, now: Now, index: u64, state: Bytes) {
+    /// The machine's state as of `index`. Whether it is on its way to the log.
+    pub(super) fn checkpoint(&mut self, core: &mut Core, now: Now, index: u64, state: Bytes) -> bool {
         self.retain.wanted = false;
         let machine = self.kind;
-        let Some(node) = self.running() else { return };
-        let (Some(term), Some(membership)) = (node.term_at(index), node.membership_at(index)) else { return };
+        let Some(node) = self.running() else { return false };
+        let (Some(term), Some(membership)) = (node.term_at(index), node.membership_at(index)) else { return false };
         if index > node.applied_index() {
-            return;
+            return false;
         }
         let note = Note { machine, membership: encoded(membership).into(), state };
         self.feed_senders(core, now, index, term, &note);
         if index <= self.retain.checkpoint || self.retain.writing.is_some() {
-            return;
+            return false;
         }
         self.retain.size = note.state.len();
         let written = match &mut self.mem {
@@ -146,6 +146,7 @@ impl Replica {
             Err(_) => {}
         }
         core.dirty.insert(self.id);
+        self.retain.writing.is_some()
     }
 
     pub(super) fn checkpoint_durable(&mut self, core: &mut Core, index: u64) {

@@ -14,7 +14,7 @@ use raft::{Entry, EntryKind, HardState, Output};
 
 use super::body::{Header, Tag, payload};
 use super::core::{Awaited, Core};
-use super::log::NoRoom;
+use super::log::{Claim, NoRoom, Stored};
 use super::output::{GroupOutput, LogLevel};
 use super::replica::{Phase, Replica, encoded, server};
 use crate::ids::Now;
@@ -173,7 +173,9 @@ impl Replica {
             Write::Hard(hard) => core.disk.append_hard(self.id, hard).map(|_| ()),
             Write::Truncate(from) => core.disk.truncate(self.id, *from),
             Write::Entry { index, term, body } => {
-                core.disk.append_entry(self.id, self.epoch, *term, *index, body.clone()).map(|_| ())
+                // Room was asked for before raft took it; a leader's first entry of a term comes unasked.
+                let entry = Stored { index: *index, term: *term, body: body.clone() };
+                core.disk.append_entry(self.id, self.epoch, Claim::Relief, entry).map(|_| ())
             }
             Write::Ticket { ticket, last } => {
                 let lsn = core.disk.appended();

@@ -45,6 +45,11 @@ pub struct HostedConsumer {
 }
 
 impl HostedStream {
+    /// Much could be given back, and no checkpoint is on its way that says so.
+    pub fn wants_checkpoint(&self) -> bool {
+        self.restored && !self.checkpointing && self.stream.wants_checkpoint()
+    }
+
     pub fn lead(&self, group: GroupId, server: ServerId) -> Lead {
         let config = self.stream.config();
         let subjects = config.subjects.iter().map(|s| Bytes::copy_from_slice(s.as_bytes())).collect();

@@ -245,7 +245,16 @@ impl JetStream {
 
     /// False when it could not be taken: the caller answers that the cluster is not available.
     pub(super) fn propose_meta(&mut self, now: Now, entry: &MetaEntry) -> bool {
-        let Ok(index) = self.groups.propose(now, GroupId::META, Table::encode(entry)) else { return false };
+        let body = Table::encode(entry);
+        // Deletes, edits and servers that come and go must work when the store is full.
+        let proposed = match entry {
+            MetaEntry::PutConsumer { .. } => self.groups.propose(now, GroupId::META, body),
+            MetaEntry::PutStream { account, config, .. } if self.table.stream(account, &config.name).is_none() => {
+                self.groups.propose(now, GroupId::META, body)
+            }
+            _ => self.groups.propose_relief(now, GroupId::META, body),
+        };
+        let Ok(index) = proposed else { return false };
         if let Some(meta) = self.meta.as_mut() {
             meta.proposed.insert(index, entry.clone());
         }

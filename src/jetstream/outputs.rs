@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{JetStream, JsOutput};
+use super::{HostedStream, JetStream, JsOutput};
 use crate::cluster::view::View;
 use crate::event::Level;
 use crate::group::{GroupOutput, LogLevel};
 use crate::ids::{GroupId, Now};
+use crate::stream::config::StorageKind;
 
 impl JetStream {
     pub(super) fn on_group(&mut self, now: Now, view: &View, output: GroupOutput) {
@@ -25,15 +26,37 @@ impl JetStream {
             GroupOutput::WantCheckpoint { group } => self.checkpoint(now, group),
             GroupOutput::Checkpointed { group, index } => self.on_checkpointed(now, view, group, index),
             GroupOutput::Send { to, msg } => self.out.push_back(JsOutput::Send { to, msg }),
-            GroupOutput::SpaceLow => self.log(
-                Level::Warn,
-                "the store is full: publishes are refused until space comes back (limits, deletes, a larger disk)"
-                    .into(),
-            ),
-            GroupOutput::SpaceBack => self.log(Level::Info, "the store has space again".into()),
+            GroupOutput::SpaceLow => self.on_space(now, true),
+            GroupOutput::SpaceBack => self.on_space(now, false),
+            GroupOutput::SpaceWanted => self.give_space_back(now),
             GroupOutput::Broken { why } => self.out.push_back(JsOutput::Broken { why }),
             GroupOutput::Log { level, text } => self.log(level_of(level), text),
         }
+    }
+
+    /// Said once: the store is full, or has space again.
+    fn on_space(&mut self, now: Now, full: bool) {
+        if full {
+            self.log(
+                Level::Warn,
+                "the store is full: publishes are refused until space comes back (purge or delete, lower limits, \
+                 a larger disk or max_file_store)"
+                    .into(),
+            );
+        } else {
+            self.log(Level::Info, "the store has space again".into());
+        }
+        for hosted in self.streams.values_mut() {
+            hosted.stream.store_is_full(full && hosted.stream.config().storage == StorageKind::File);
+        }
+        self.give_space_back(now);
+    }
+
+    /// Streams that have something to give back to a full store take a checkpoint, without which it does not come back.
+    fn give_space_back(&mut self, now: Now) {
+        let wanting = self.streams.iter().filter(|(_, hosted)| hosted.wants_checkpoint());
+        let wanting: Vec<GroupId> = wanting.map(|(group, _)| *group).collect();
+        wanting.into_iter().for_each(|group| self.checkpoint(now, group));
     }
 
     fn on_restore(&mut self, group: GroupId, checkpoint: Option<Bytes>) {
@@ -124,19 +147,18 @@ impl JetStream {
             self.apply_meta(now, view, upto);
         } else if let Some(hosted) = self.streams.get_mut(&group) {
             hosted.stream.apply(now, upto);
-            let full = hosted.stream.wants_checkpoint() && !hosted.checkpointing;
             self.drain_stream(now, view, group);
-            if full {
-                self.checkpoint(now, group);
-            }
         } else if let Some(hosted) = self.consumers.get_mut(&group) {
             hosted.consumer.apply(now, upto);
             self.busy_consumers.insert(group);
-            if hosted.consumer.wants_checkpoint() && !hosted.checkpointing {
-                self.checkpoint(now, group);
-            }
         }
+        // Before any checkpoint: the group takes none of what it does not know to be applied.
         self.groups.applied(group, upto);
+        let stream = self.streams.get(&group).is_some_and(HostedStream::wants_checkpoint);
+        let consumer = self.consumers.get(&group).is_some_and(|c| c.consumer.wants_checkpoint() && !c.checkpointing);
+        if stream || consumer {
+            self.checkpoint(now, group);
+        }
     }
 
     fn on_role(&mut self, now: Now, view: &View, group: GroupId, leading: bool, term: u64) {
@@ -154,16 +176,19 @@ impl JetStream {
         let state = if group == GroupId::META {
             Some((self.table.applied, self.table.checkpoint()))
         } else if let Some(hosted) = self.streams.get_mut(&group) {
-            hosted.checkpointing = true;
             Some((hosted.stream.applied(), hosted.stream.checkpoint()))
         } else {
-            self.consumers.get_mut(&group).map(|hosted| {
-                hosted.checkpointing = true;
-                (hosted.consumer.applied(), hosted.consumer.checkpoint())
-            })
+            self.consumers.get_mut(&group).map(|hosted| (hosted.consumer.applied(), hosted.consumer.checkpoint()))
         };
-        if let Some((applied, state)) = state {
-            self.groups.checkpoint(now, group, applied, state);
+        let Some((applied, state)) = state else { return };
+        let written = self.groups.checkpoint(now, group, applied, state);
+        if let Some(hosted) = self.streams.get_mut(&group) {
+            hosted.checkpointing |= written;
+            if !written {
+                hosted.stream.checkpoint_refused();
+            }
+        } else if let Some(hosted) = self.consumers.get_mut(&group) {
+            hosted.checkpointing |= written;
         }
     }
 

@@ -121,12 +121,12 @@ impl JetStream {
                 if entries.iter().all(|entry| self.propose_meta(now, entry)) {
                     self.carry_out(now, view, request, *then);
                 } else {
-                    self.refuse(request, &errors::CLUSTER_NOT_AVAIL);
+                    self.refuse_proposal(request);
                 }
             }
             MetaVerdict::Propose(entries) => {
                 if !entries.iter().all(|entry| self.propose_meta(now, entry)) {
-                    self.refuse(request, &errors::CLUSTER_NOT_AVAIL);
+                    self.refuse_proposal(request);
                 }
             }
             MetaVerdict::Later => match self.meta.as_mut().filter(|meta| meta.waiting.len() < META_WAITING_MAX) {
@@ -149,6 +149,13 @@ impl JetStream {
                 self.groups.transfer(now, GroupId::META, to);
             }
         }
+    }
+
+    /// What could not be proposed to the meta group, with the likely reason.
+    fn refuse_proposal(&mut self, request: &Request) {
+        let full = self.groups.is_full();
+        let error = if full { errors::INSUFFICIENT_RESOURCES } else { errors::CLUSTER_NOT_AVAIL };
+        self.refuse(request, &error);
     }
 
     fn on_stream_call(&mut self, now: Now, view: &View, call: Call, request: &Request) {
@@ -223,7 +230,12 @@ impl JetStream {
             let Some(hosted) = self.streams.get_mut(&group) else { continue };
             if hosted.leading {
                 for body in hosted.stream.take_entries(now) {
-                    if let Err(refused) = self.groups.propose(now, group, body) {
+                    let proposed = if crate::stream::record::gives_back(&body) {
+                        self.groups.propose_relief(now, group, body)
+                    } else {
+                        self.groups.propose(now, group, body)
+                    };
+                    if let Err(refused) = proposed {
                         hosted.stream.refuse_taken(&refusal(refused));
                         break;
                     }

@@ -167,8 +167,10 @@ pub fn hello(plan: &Plan) -> Hello {
 pub fn shard_options(plan: &Plan, core: CoreId) -> ShardOptions {
     let place = Place { server: ServerId::of(&plan.server_name), core };
     let seed = plan.seed.wrapping_add(u64::from(core).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let (segment_bytes, defaults) = (plan.config.trestle.hard.segment_bytes, storage::StoreOptions::default());
-    let jetstream = plan.config.jetstream.as_ref().zip(plan.store.as_ref()).map(|(js, store)| JsOptions {
+    let defaults = storage::StoreOptions::default();
+    let quota = plan.config.jetstream.as_ref().and_then(|js| js.file_bytes_max).map(|all| all / u64::from(plan.cores));
+    let segment_bytes = storage::options::segment_bytes_within(plan.config.trestle.hard.segment_bytes, quota);
+    let jetstream = plan.store.as_ref().map(|store| JsOptions {
         me: place,
         config: plan.config.clone(),
         accounts: Accounts::new(&plan.config),
@@ -184,7 +186,7 @@ pub fn shard_options(plan: &Plan, core: CoreId) -> ShardOptions {
             store: storage::StoreOptions {
                 segment_bytes,
                 run_bytes_max: defaults.run_bytes_max.min((segment_bytes / 4) as usize),
-                bytes_max: js.file_bytes_max.map(|bytes| bytes / u64::from(plan.cores)),
+                bytes_max: quota,
                 create: store.fresh,
                 seed,
                 ..defaults

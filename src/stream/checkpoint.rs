@@ -86,6 +86,17 @@ impl Stream {
         out[count_at..count_at + 4].copy_from_slice(&count.to_le_bytes());
     }
 
+    /// The store of this replica is full, or has space again: publishes are refused meanwhile, and whatever can be given
+    /// back is.
+    pub fn store_is_full(&mut self, full: bool) {
+        self.space.full = full;
+    }
+
+    /// The checkpoint that was taken last could not be written.
+    pub fn checkpoint_refused(&mut self) {
+        self.space.untaken();
+    }
+
     /// Whether so much could be given back to the log that a checkpoint is worth its write.
     pub fn wants_checkpoint(&self) -> bool {
         self.space.wants()

@@ -18,7 +18,7 @@ use super::pending::{Grown, Work};
 use super::record::{Draft, Entry, HEADERS_BYTES_MAX, Purge, Rollup, SUBJECT_BYTES_MAX};
 use super::{Answer, Filters, Publish, Stream, answer, siphash};
 use crate::api::errors::{
-    ApiError, BAD_REQUEST, SEQUENCE_NOT_FOUND, STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID,
+    ApiError, BAD_REQUEST, INSUFFICIENT_RESOURCES, SEQUENCE_NOT_FOUND, STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID,
     STREAM_HEADER_EXCEEDS_MAXIMUM, STREAM_MESSAGE_EXCEEDS_MAXIMUM, STREAM_MSG_DELETE_FAILED, STREAM_NOT_MATCH,
     STREAM_PURGE_FAILED, STREAM_ROLLUP_FAILED, STREAM_SEALED, STREAM_STORE_FAILED, STREAM_TOO_MANY_REQUESTS,
     STREAM_WRONG_LAST_MSG_ID, STREAM_WRONG_LAST_SEQUENCE, STREAM_WRONG_LAST_SEQUENCE_CONSTANT,
@@ -91,6 +91,9 @@ impl Stream {
         self.check_size(&publish.subject, &block, &publish.payload)?;
         let asks = Asks::read(&block);
         let (id, rollup) = self.check_asks(now, &publish.subject, &asks)?;
+        if self.space.full {
+            return Err(INSUFFICIENT_RESOURCES.into());
+        }
         if self.inflight_bytes() >= STREAM_INFLIGHT_BYTES_MAX {
             return Err(STREAM_TOO_MANY_REQUESTS.into());
         }

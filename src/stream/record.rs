@@ -65,6 +65,11 @@ pub enum Rollup {
     All,
 }
 
+/// Whether a body takes messages away or changes limits: what brings space back to a full store.
+pub fn gives_back(body: &[u8]) -> bool {
+    matches!(body.get(1), Some(&(KIND_DELETE | KIND_PURGE | KIND_TRIM | KIND_CONFIG)))
+}
+
 /// A message on its way into a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {

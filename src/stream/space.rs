@@ -11,6 +11,8 @@ use super::StreamOutput;
 
 /// Bytes that must be waiting to be given back before a checkpoint is worth its write.
 const RECLAIM_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// The same while the store is full.
+const RECLAIM_FULL_BYTES_MIN: u64 = 4 * 1024;
 /// A checkpoint is written only when it gives back this many times its own size: at most an eighth more is written.
 const RECLAIM_PER_CHECKPOINT: u64 = 8;
 /// Checkpoints taken and not yet reported durable. More are simply not remembered; the next one makes up for it.
@@ -26,7 +28,11 @@ pub(super) struct Space {
     taken: VecDeque<(u64, u64)>,
     released: u64,
     reclaim_bytes: u64,
+    /// What the newest checkpoint that was taken will give back.
+    taken_bytes: u64,
     checkpoint_len: u64,
+    /// The store is full: a checkpoint is worth its write as soon as it gives more back than it takes.
+    pub(super) full: bool,
 }
 
 impl Space {
@@ -50,7 +56,11 @@ impl Space {
     }
 
     pub(super) fn wants(&self) -> bool {
-        self.reclaim_bytes >= RECLAIM_BYTES_MIN.max(self.checkpoint_len * RECLAIM_PER_CHECKPOINT)
+        let (least, times) = match self.full {
+            true => (RECLAIM_FULL_BYTES_MIN, 1),
+            false => (RECLAIM_BYTES_MIN, RECLAIM_PER_CHECKPOINT),
+        };
+        self.reclaim_bytes >= least.max(self.checkpoint_len * times)
     }
 
     /// A checkpoint of `len` bytes was taken; `first_index` is the first entry with a living message, if any.
@@ -59,8 +69,14 @@ impl Space {
             self.taken.pop_front();
         }
         self.taken.push_back((applied, first_index.unwrap_or(applied + 1).min(applied + 1)));
-        self.reclaim_bytes = 0;
+        self.taken_bytes = std::mem::take(&mut self.reclaim_bytes);
         self.checkpoint_len = len as u64;
+    }
+
+    /// The newest checkpoint could not be written: what it would have given back still waits for one.
+    pub(super) fn untaken(&mut self) {
+        self.taken.pop_back();
+        self.reclaim_bytes += std::mem::take(&mut self.taken_bytes);
     }
 
     /// The checkpoint at `applied` is durable: what it does not need is given back. Nothing for one never taken.
@@ -125,6 +141,9 @@ mod tests {
         assert!(!space.wants());
         space.left(RECLAIM_BYTES_MIN * RECLAIM_PER_CHECKPOINT - 1);
         assert!(!space.wants());
+        space.full = true;
+        assert!(space.wants(), "a full store cannot be choosy");
+        space.full = false;
         space.left(1);
         assert!(space.wants());
     }

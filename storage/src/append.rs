@@ -15,10 +15,47 @@ use crate::options::{UNSTORED_BYTES_MAX, record_bytes_max};
 use crate::record::{GroupId, Index, Lsn, Record, RecordKind};
 use crate::run::{ENTRIES_MAX, ENTRY_BYTES, Entry, RunHeader, encode, run_bytes};
 
-/// Bodies up to this size may use the space that is held back, if they are votes, deletes or checkpoints.
+/// Bodies up to this size may use the space that is held back, if their kind or their caller says that they matter more
+/// than what clients store.
 const RESERVED_BYTES_MAX: usize = 64 << 10;
 /// What one record costs in a footer, about; for deciding whether the store is full.
 const FOOTER_COST: usize = 16;
+
+/// How deep a record may reach into the segment's worth of space that is held back for a full store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// Not at all: what clients store.
+    Plain,
+    /// To the half: what others have agreed to store and this log must follow.
+    Follow,
+    /// To the last quarter: entries by which space comes back (deletes, purges) or a group gets a leader, and large
+    /// checkpoints, without which nothing that was released comes back.
+    Relief,
+    /// To the end: votes, cuts, tombstones, small checkpoints, moves.
+    Vital,
+}
+
+impl Claim {
+    /// What a record may claim whose caller claims that much for its entries.
+    fn of(self, kind: RecordKind, body: usize) -> Claim {
+        match kind {
+            RecordKind::ENTRY => self,
+            RecordKind::CHECKPOINT if body > RESERVED_BYTES_MAX => Claim::Relief,
+            _ if body > RESERVED_BYTES_MAX => Claim::Plain,
+            _ => Claim::Vital,
+        }
+    }
+
+    /// What must stay free behind a record, of `segment` bytes that are held back.
+    fn leaves(self, segment: usize) -> usize {
+        match self {
+            Claim::Plain => segment,
+            Claim::Follow => segment / 2,
+            Claim::Relief => segment / 4,
+            Claim::Vital => 0,
+        }
+    }
+}
 
 /// A record that waits for its run.
 #[derive(Debug)]
@@ -107,6 +144,11 @@ impl Log {
     /// An entry supersedes every entry of its group with the same or a higher index. That takes a truncation before
     /// it; a crash may come between the two.
     pub fn append(&mut self, record: Record) -> Result<Lsn, AppendError> {
+        self.append_with(record, Claim::Plain)
+    }
+
+    /// The same for an entry that may use space which is held back from others.
+    pub fn append_with(&mut self, record: Record, claim: Claim) -> Result<Lsn, AppendError> {
         let lawful = match record.kind {
             RecordKind::ENTRY => {
                 let floor = self.index.groups.get(&record.group).map_or(0, |group| group.floor);
@@ -121,7 +163,7 @@ impl Log {
         if record.kind == RecordKind::TRUNCATE {
             return self.truncate(record.group, record.index).map(|lsn| lsn.unwrap_or(self.appended()));
         }
-        self.admit(record.kind, record.body.len())?;
+        self.admit(claim.of(record.kind, record.body.len()), record.body.len())?;
         if record.kind == RecordKind::ENTRY && self.top_of(record.group) >= record.index {
             self.cut(record.group, record.index);
         }
@@ -134,7 +176,7 @@ impl Log {
         if self.top_of(group) < from {
             return Ok(None);
         }
-        self.admit(RecordKind::TRUNCATE, 0)?;
+        self.admit(Claim::Vital, 0)?;
         Ok(Some(self.cut(group, from)))
     }
 
@@ -153,7 +195,7 @@ impl Log {
 
     /// Drops everything of a group. Its number may be used again.
     pub fn drop_group(&mut self, group: GroupId) -> Result<Lsn, AppendError> {
-        self.admit(RecordKind::TOMBSTONE, 0)?;
+        self.admit(Claim::Vital, 0)?;
         self.index.drop_group(group, &mut self.deaths);
         let lsn = self.enter(note(RecordKind::TOMBSTONE, group, 0), None);
         self.bury();
@@ -172,7 +214,7 @@ impl Log {
         if record.index < floor.max(1) || known.is_some_and(|place| !place.damaged) {
             return Err(AppendError::Invalid);
         }
-        self.admit(RecordKind::ENTRY, record.body.len())?;
+        self.admit(Claim::Plain, record.body.len())?;
         let original = match known {
             Some(place) if (place.term, place.epoch) == (record.term, record.epoch) => Some(place.lsn),
             Some(_) => return Err(AppendError::Invalid),
@@ -202,7 +244,7 @@ impl Log {
 
     /// The log's own note that entries below the group's floor are dead. False when there is no space for it.
     pub(crate) fn note_floor(&mut self, group: GroupId, floor: Index) -> bool {
-        if self.admit(RecordKind::FLOOR, 0).is_err() {
+        if self.admit(Claim::Vital, 0).is_err() {
             return false;
         }
         self.enter(note(RecordKind::FLOOR, group, floor), None);
@@ -219,7 +261,7 @@ impl Log {
     }
 
     /// Whether there is space and memory for a record.
-    fn admit(&mut self, kind: RecordKind, body: usize) -> Result<(), AppendError> {
+    fn admit(&mut self, claim: Claim, body: usize) -> Result<(), AppendError> {
         let bytes_max = record_bytes_max(u64::from(self.set.segment_bytes));
         if self.broken {
             return Err(AppendError::Broken);
@@ -227,30 +269,44 @@ impl Log {
         if body > bytes_max {
             return Err(AppendError::TooLarge { bytes: body, bytes_max });
         }
-        let reserved = kind != RecordKind::ENTRY && body <= RESERVED_BYTES_MAX;
-        if self.writer.unstored + body > UNSTORED_BYTES_MAX && !reserved {
+        if self.writer.unstored + body > UNSTORED_BYTES_MAX && claim != Claim::Vital {
             return Err(AppendError::Busy);
         }
-        if !self.has_space(body, reserved) {
-            if !self.low {
-                self.low = true;
-                self.events.push_back(LogEvent::SpaceLow);
-            }
+        if !self.has_space(body, claim) {
+            self.run_low();
             return Err(AppendError::Full);
         }
         Ok(())
     }
 
-    /// A segment's worth is held back for votes, deletes and moves; the rest is for everything. What the quota still
-    /// allows counts as far as the next two segments.
-    pub(crate) fn has_space(&self, body: usize, reserved: bool) -> bool {
+    /// Whether entries with so many bytes of bodies, all of them together, would be taken now. Asked before a promise is
+    /// made that rests on them; a `false` is said as `SpaceLow`, as a refused record is.
+    pub fn has_room(&mut self, body: usize, claim: Claim) -> bool {
+        let room = self.has_space(body, claim);
+        if !room {
+            self.run_low();
+        }
+        room
+    }
+
+    fn run_low(&mut self) {
+        if !std::mem::replace(&mut self.low, true) {
+            self.unsettled = true;
+            self.events.push_back(LogEvent::SpaceLow);
+        }
+    }
+
+    /// A segment's worth is held back (see [`Claim`]); the rest is for everything. What the quota still allows counts as
+    /// far as the next two segments, unless the file system has just refused one.
+    pub(crate) fn has_space(&self, body: usize, claim: Claim) -> bool {
         let segment = self.set.usable() - record_bytes_max(u64::from(self.set.segment_bytes));
-        let segments = self.set.available() + self.set.growth().min(2) as usize;
+        let growth = if self.set.doubtful { 0 } else { self.set.growth().min(2) as usize };
+        let coming = usize::from(self.set.coming.is_some() && !self.set.doubtful);
+        let segments = self.set.available() + coming + growth;
         let room = self.set.room(1) + segments * segment;
         let runs = 2 + self.writer.waiting_bytes / self.options.run_bytes_max;
         let wanted = self.writer.waiting_bytes + ENTRY_BYTES + FOOTER_COST + body + runs * 2 * BLOCK;
-        let held_back = if reserved { 0 } else { segment };
-        wanted + held_back <= room
+        wanted + claim.leaves(segment) <= room
     }
 
     /// Gives a record its LSN and puts it in the line. A healed one keeps the LSN of its original.

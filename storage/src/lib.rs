@@ -75,6 +75,7 @@ mod space;
 mod sweep;
 pub mod uring;
 
+pub use append::Claim;
 pub use blocking::Blocking;
 pub use event::{AppendError, Damage, LogEvent, LogStats, ReadError, ReadResult, ReadTicket};
 pub use identity::{Identity, IdentityError};

@@ -4,7 +4,7 @@
 //! process ends, however it ends. The file holds the owner's process id, for the message that the second one prints.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// A held lock.
@@ -56,9 +56,12 @@ impl StoreLock {
             }
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        writeln!(file, "{}", std::process::id())?;
+        // Only for the message of the second one: a full disk is no reason not to start.
+        let noted = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
+        match noted.and_then(|_| writeln!(file, "{}", std::process::id())) {
+            Err(error) if error.kind() != ErrorKind::StorageFull => return Err(error.into()),
+            _ => {}
+        }
         Ok(StoreLock { _file: file })
     }
 }

@@ -19,7 +19,7 @@ use crate::cache::{Chunks, Tail};
 use crate::event::*;
 use crate::index::{Deaths, Index};
 use crate::op::{DiskDone, DiskError, DiskOp, DiskOpKind, OpId};
-use crate::options::StoreOptions;
+use crate::options::{StoreOptions, record_bytes_max};
 use crate::read::{ReadSpan, Reads};
 use crate::record::{GroupId, Lsn, RecordKind, Term};
 use crate::run::Entry;
@@ -86,6 +86,11 @@ impl Log {
             low: false,
             broken: false,
         }
+    }
+
+    /// Largest body of one record: an existing log keeps the segment size that it was made with.
+    pub fn record_bytes_max(&self) -> usize {
+        record_bytes_max(u64::from(self.set.segment_bytes))
     }
 
     /// Everything appended up to here is on disk.

@@ -95,6 +95,16 @@ impl StoreOptions {
     }
 }
 
+/// Segments that a quota should hold, so that space comes back in useful steps.
+const SEGMENTS_WITHIN: u64 = 8;
+
+/// The size of the segments of a new log: as configured, or smaller where a small quota would hold too few of them.
+pub fn segment_bytes_within(segment_bytes: u64, bytes_max: Option<u64>) -> u64 {
+    let most = bytes_max.map_or(SEGMENT_BYTES_MAX, |bytes| bytes / SEGMENTS_WITHIN).max(SEGMENT_BYTES_MIN);
+    // Rounded down to a power of two, as segments are.
+    segment_bytes.min(1 << most.ilog2())
+}
+
 /// Largest body of one record in a log with segments of that size: a quarter, so that rolling to the next segment
 /// never wastes more than that.
 pub const fn record_bytes_max(segment_bytes: u64) -> usize {
@@ -109,6 +119,9 @@ mod tests {
     #[test]
     fn defaults_are_sound_and_nonsense_is_named() {
         assert_eq!(StoreOptions::default().check(), Ok(()));
+        let within = |quota| segment_bytes_within(64 << 20, quota);
+        assert_eq!((within(None), within(Some(1 << 40))), (64 << 20, 64 << 20));
+        assert_eq!((within(Some(100 << 20)), within(Some(1))), (8 << 20, 1 << 20));
         let bad = |change: fn(&mut StoreOptions)| {
             let mut options = StoreOptions::default();
             change(&mut options);

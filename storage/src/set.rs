@@ -128,6 +128,8 @@ pub(crate) struct SegmentSet {
     pub generation: u64,
     /// The file system refused to give more.
     pub no_space: bool,
+    /// It refused the last time it was asked: what it might give is not counted on.
+    pub doubtful: bool,
     /// Sealed and without anything live.
     pub empty: BTreeSet<u32>,
     /// Sealed and mostly dead.
@@ -152,6 +154,7 @@ impl SegmentSet {
             coming: None,
             generation: 0,
             no_space: false,
+            doubtful: false,
             empty: BTreeSet::new(),
             worn: BTreeSet::new(),
             seals: 0,

@@ -9,6 +9,7 @@
 //! * No space for a new segment file is a state, not an error: appends answer `Full`, and it ends when something dies,
 //!   or when `retry_space` finds room.
 
+use crate::append::Claim;
 use crate::event::LogEvent;
 use crate::footer::Trailer;
 use crate::log::{Log, Purpose};
@@ -43,7 +44,7 @@ use Housekeeping::{Create, Delete, FreeHead, List, OpenHead, Unlist};
 
 impl Log {
     /// The file system may have space again: try to make segments. Worth calling about once a second while the store
-    /// is low on space.
+    /// is low on space. Until one was made, none is counted on.
     pub fn retry_space(&mut self) {
         self.set.no_space = false;
         self.unsettled = true;
@@ -65,7 +66,7 @@ impl Log {
         self.plan_free();
         self.plan_move();
         self.plan_trim();
-        if self.low && self.has_space(self.set.usable() / 4, false) {
+        if self.low && self.has_space(self.set.usable(), Claim::Plain) {
             self.low = false;
             self.events.push_back(LogEvent::SpaceBack);
         }
@@ -205,7 +206,7 @@ impl Log {
         if self.mover.segment.is_none() {
             let Some(number) = self.next_to_move() else { return };
             let live = self.set.segments.get(&number).map_or(0, |segment| segment.live as usize);
-            if !self.has_space(live, true) || !self.start_sweep(Task::Move, number) {
+            if !self.has_space(live, Claim::Vital) || !self.start_sweep(Task::Move, number) {
                 self.set.worn.remove(&number);
             }
             return;
@@ -263,7 +264,10 @@ impl Log {
             // A spare one is free, so that a start need not look for runs in it.
             (Create(number), Ok(_)) => self.push_head(number, 0, HeadState::Free, OpenHead(number)),
             (OpenHead(number), Ok(_)) => self.on_head(number),
-            (List(number), Ok(_)) => self.on_ready(number),
+            (List(number), Ok(_)) => {
+                self.set.doubtful = false;
+                self.on_ready(number);
+            }
             (Housekeeping::Footer(number), Ok(_)) => self.on_sealed(number),
             (FreeHead(number), Ok(_)) => self.on_freed(number),
             (Unlist(number), Ok(_)) => {
@@ -276,7 +280,7 @@ impl Log {
             (Unlist(number), Err(DiskError::NoSpace)) => {
                 self.set.segments.entry(number).and_modify(|segment| segment.state = State::Free);
                 self.set.free.push_back(number);
-                self.set.no_space = true;
+                (self.set.no_space, self.set.doubtful) = (true, true);
             }
             (_, Err(error)) => self.break_down("a segment could not be changed", error),
         }
@@ -318,6 +322,7 @@ impl Log {
     fn on_no_growth(&mut self, number: u32, error: DiskError) {
         self.set.coming = None;
         self.set.no_space = error != DiskError::Exists;
+        self.set.doubtful |= self.set.no_space;
         self.set.segments.entry(number).and_modify(|segment| segment.state = State::Deleting);
         self.push_op(Purpose::Housekeeping(Delete(number)), DiskOpKind::Delete { file: FileId::Segment(number) });
     }

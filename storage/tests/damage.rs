@@ -208,6 +208,47 @@ fn a_full_store_answers_keeps_room_for_votes_and_recovers_when_things_die() {
 }
 
 #[test]
+fn a_full_store_takes_what_makes_room_and_keeps_the_last_quarter_for_votes() {
+    let mut disk = Disk::new(8);
+    let (mut log, ..) = open(&mut disk, StoreOptions { bytes_max: Some(4 * SEGMENT), ..options() }).unwrap();
+    let (mut index, mut relief) = (0, 0);
+    while log.append(entry(1, index + 1, 1, vec![1; 10_000])).is_ok() {
+        index += 1;
+        settle(&mut log, &mut disk);
+    }
+    assert!(log.has_room(10_000, Claim::Relief) && !log.has_room(10_000, Claim::Plain));
+    while log.append_with(entry(2, relief + 1, 1, vec![1; 100]), Claim::Relief).is_ok() {
+        relief += 1;
+        settle(&mut log, &mut disk);
+    }
+    assert!(relief > 30, "{relief} small entries in half a segment");
+    for vote in 0..10 {
+        log.append(Record { term: vote, ..note(1, RecordKind::HARD_STATE, "") }).unwrap();
+        settle(&mut log, &mut disk);
+    }
+    let (log, ..) = restart(&mut disk).unwrap();
+    assert_eq!((log.bounds(GroupId(1)), log.bounds(GroupId(2))), (Some((1, index)), Some((1, relief))));
+}
+
+#[test]
+fn a_file_system_that_stays_full_is_told_once() {
+    let mut disk = Disk::new(9);
+    disk.bytes_max = 3 * SEGMENT as usize + 5000;
+    let (mut log, ..) = open(&mut disk, options()).unwrap();
+    let (mut index, mut told) = (0, Vec::new());
+    for _ in 0..5 {
+        while log.append(entry(1, index + 1, 1, vec![1; 10_000])).is_ok() {
+            index += 1;
+            told.extend(settle(&mut log, &mut disk));
+        }
+        log.retry_space();
+        told.extend(settle(&mut log, &mut disk));
+    }
+    told.retain(|event| matches!(event, LogEvent::SpaceLow | LogEvent::SpaceBack));
+    assert_eq!(told, [LogEvent::SpaceLow]);
+}
+
+#[test]
 fn a_full_file_system_is_tried_again() {
     let mut disk = Disk::new(9);
     disk.bytes_max = 3 * SEGMENT as usize + 5000;

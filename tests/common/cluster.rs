@@ -1,5 +1,7 @@
 //! Several servers that are a cluster.
 
+use std::path::Path;
+
 use super::{Client, Scratch, Server, free_ports, text, wait_for};
 
 /// Accounts as an operator would have them: one for applications, one for the system.
@@ -13,9 +15,10 @@ no_auth_user: app
 "#;
 
 pub struct Cluster {
-    pub dir: Scratch,
     pub servers: Vec<Server>,
     pub routes: Vec<u16>,
+    // Last: servers that are dropped by a failing test show their logs, which lie in it.
+    pub dir: Scratch,
 }
 
 /// The words of one server: its number, its port for routes, and those of the others.
@@ -32,10 +35,23 @@ impl Cluster {
     /// Starts `size` servers named NAME1, NAME2 ... and waits until JetStream has a leader.
     pub fn start(name: &str, size: usize, more: &str) -> Cluster {
         let dir = Scratch::new(name);
+        let stores = dir.0.clone();
+        Cluster::start_in(dir, name, size, more, &stores, "")
+    }
+
+    /// The same with small segments, the stores in a directory of the caller's, which outlives the servers, and `js` in
+    /// the block for JetStream.
+    pub fn start_on(name: &str, size: usize, stores: &Path, js: &str) -> Cluster {
+        Cluster::start_in(Scratch::new(name), name, size, "trestle { segment_bytes: 1MB }", stores, js)
+    }
+
+    fn start_in(dir: Scratch, name: &str, size: usize, more: &str, stores: &Path, js: &str) -> Cluster {
         let routes = free_ports(size);
         let mut servers = Vec::new();
         for (n, own) in routes.iter().enumerate() {
-            let text = conf(name, n + 1, *own, &routes, more).replace("store-", &format!("{}/store-", dir.0.display()));
+            let text =
+                conf(name, n + 1, *own, &routes, more).replace("store-", &format!("{}/store-", stores.display()));
+            let text = text.replace("jetstream { ", &format!("jetstream {{ {js} "));
             let path = dir.file(&format!("{name}{}.conf", n + 1), &text);
             servers.push(Server::launch(&dir, &format!("{name}{}", n + 1), &["-c", &path, "--cores", "1"]));
         }

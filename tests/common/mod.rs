@@ -4,6 +4,8 @@
 #![allow(dead_code)] // every test file uses its part
 
 pub mod cluster;
+pub mod mount;
+pub mod writer;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -317,7 +319,8 @@ impl Client {
     /// Publishes to a stream: the sequence it got.
     pub fn publish(&mut self, subject: &str, payload: &str) -> Result<u64, String> {
         let ack = self.request(subject, payload)?;
-        number(&ack.payload, "seq").ok_or(format!("{}{}", ack.headers, ack.payload))
+        let seq = number(&ack.payload, "seq").filter(|_| !ack.payload.contains("\"error\""));
+        seq.ok_or(format!("{}{}", ack.headers, ack.payload))
     }
 
     /// Messages in a stream.

@@ -9,7 +9,7 @@ use raft::Membership;
 
 use super::super::body::{Header, Note};
 use super::super::core::{Awaited, Core};
-use super::super::log::NoRoom;
+use super::super::log::{Claim, NoRoom, Stored};
 use super::super::mem::MemLog;
 use super::super::output::LogLevel;
 use super::super::replica::{Phase, Replica};
@@ -181,7 +181,7 @@ impl Replica {
             core.disk.append_marker(self.id, self.epoch, Some((index - 1, upto)))?;
             self.marked = Some(index - 1);
         }
-        core.disk.append_entry(self.id, self.epoch, term, index, body).map(|_| ())
+        core.disk.append_entry(self.id, self.epoch, Claim::Follow, Stored { index, term, body }).map(|_| ())
     }
 
     pub(in super::super) fn part_durable(&mut self, core: &mut Core, now: Now, session: u64, part: u32) {

@@ -419,7 +419,8 @@ impl World {
                     groups.release(group, first);
                 }
             }
-            GroupOutput::Members { .. } | GroupOutput::SpaceLow | GroupOutput::SpaceBack => {}
+            GroupOutput::Members { .. } | GroupOutput::SpaceLow | GroupOutput::SpaceBack | GroupOutput::SpaceWanted => {
+            }
         }
         if let Some((group, list)) = applied {
             self.check(at, group, list);
