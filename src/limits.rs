@@ -134,6 +134,11 @@ pub const STREAM_TRIM_US_MIN: u64 = 50_000;
 /// How often a full store is asked whether there is space again, microseconds.
 pub const SPACE_RETRY_US: u64 = 1_000_000;
 
+/// Stored records are read and verified all the time, so much at a time and so often: 2 MB/s per core are felt by no disk,
+/// and rot in a terabyte that nobody reads is found within a week.
+pub const SCRUB_BYTES: usize = 1 << 20;
+pub const SCRUB_US: u64 = 500_000;
+
 /// Subjects in one page of STREAM.INFO (peer: 100,000).
 pub const STREAM_SUBJECTS_PAGE: usize = 100_000;
 

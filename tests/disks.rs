@@ -46,6 +46,7 @@ fn what_was_acknowledged_survives_power_cuts() {
     let mut writer = Writer::new(300);
     for acks in [1, 150, 700, 1_500] {
         writer.begin(&mut client);
+        wait_for("a leader", || writer.write(&mut client, 1).ok());
         writer.write(&mut client, acks).unwrap();
         disk.cut_power();
         // The window may still be answered by what was flushed before; then there is silence or an end.
@@ -102,10 +103,11 @@ fn fills_up(dir: &Scratch, store: &str, more: &str) {
     create(&mut client, S);
     create(&mut client, r#"{"name":"T","subjects":["t.>"],"allow_direct":true}"#);
     for _ in 0..5 {
-        client.publish("t.x", "small").unwrap();
+        wait_for("a leader", || client.publish("t.x", "small").ok());
     }
     let mut writer = Writer::new(8_000);
     writer.begin(&mut client);
+    wait_for("a leader", || writer.write(&mut client, 1).ok());
     let refused = writer.write(&mut client, 100_000).unwrap_err();
     assert!(refused.contains("\"err_code\":10023") && refused.contains("insufficient resources"), "{refused}");
     writer.settle(&mut client);

@@ -211,7 +211,7 @@ impl Disk {
             }
             Err(error) => {
                 self.state = State::Refused;
-                Some(DiskEvent::Refused(error.to_string()))
+                Some(DiskEvent::Refused(format!("the store is refused: {error}; {}", error.advice())))
             }
         }
     }
@@ -378,6 +378,13 @@ impl Disk {
             body: body.clone(),
         };
         log.heal(record).map(|_| ()).map_err(|_| NoRoom::Full)
+    }
+
+    /// Has the next piece of what is stored read and verified.
+    pub fn scrub(&mut self, bytes: usize) {
+        if let Some(log) = self.log() {
+            log.scrub(bytes);
+        }
     }
 
     pub fn retry_space(&mut self) {

@@ -47,7 +47,7 @@ use self::replica::Replica;
 use crate::cluster::heartbeat::Beat;
 use crate::cluster::wire::{CatchupStep, Heartbeat, NodeMsg};
 use crate::ids::{GroupId, Now, Place, ServerId};
-use crate::limits::{GROUP_QUIET_US, GROUP_RESTORES_MAX, SPACE_RETRY_US};
+use crate::limits::{GROUP_QUIET_US, GROUP_RESTORES_MAX, SCRUB_BYTES, SCRUB_US, SPACE_RETRY_US};
 
 pub use output::{
     GroupOutput, GroupRole, GroupStatus, LogLevel, PeerStatus, ProposeRefused, ReadBody, ReadGone, ReadToken,
@@ -64,6 +64,8 @@ pub struct Groups {
     /// Closed, and the log had no room for the tombstone yet.
     dropping: Vec<GroupId>,
     space_retry_at: Option<u64>,
+    /// When the next piece of what is stored is verified.
+    scrub_at: Option<u64>,
     /// When an idle log notes how far it is durable, and how far it last did.
     mark_at: Option<u64>,
     marked: u64,
@@ -82,6 +84,7 @@ impl Groups {
             found: BTreeMap::new(),
             dropping: Vec::new(),
             space_retry_at: None,
+            scrub_at: None,
             mark_at: None,
             marked: 0,
             doubted: Vec::new(),
@@ -383,6 +386,7 @@ impl Groups {
                     self.core.log(LogLevel::Error, format!("the store is damaged: {text}"));
                 }
                 self.found = groups.iter().map(|found| (found.group, found.clone())).collect();
+                self.scrub_at = Some(now.us + SCRUB_US);
                 self.core.output(GroupOutput::Recovered(groups));
             }
             DiskEvent::Refused(why) | DiskEvent::Broken(why) => self.core.output(GroupOutput::Broken { why }),
@@ -459,6 +463,10 @@ impl Groups {
             self.core.disk.retry_space();
             self.core.output(GroupOutput::SpaceWanted);
         }
+        if self.scrub_at.is_some_and(|at| now.us >= at) {
+            self.scrub_at = Some(now.us + SCRUB_US);
+            self.core.disk.scrub(SCRUB_BYTES);
+        }
         self.mark(now);
     }
 
@@ -492,7 +500,8 @@ impl Groups {
         if !self.core.busy.is_empty() || !self.core.dirty.is_empty() || !self.core.outputs.is_empty() {
             return Some(0);
         }
-        let timers = [self.core.timers.next(), self.core.beats.next_wakeup(), self.space_retry_at, self.mark_at];
+        let timers =
+            [self.core.timers.next(), self.core.beats.next_wakeup(), self.space_retry_at, self.scrub_at, self.mark_at];
         timers.into_iter().flatten().min()
     }
 

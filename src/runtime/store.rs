@@ -46,7 +46,7 @@ impl Store {
         }
         let found = find_shards(&root)?;
         let known = Identity::check(stored.as_deref(), &found, server_name)
-            .map_err(|e| format!("the store {at} is refused: {e}"))?;
+            .map_err(|e| format!("the store {at} is refused: {e}; {}", e.advice()))?;
         let fresh = known.is_none();
         let identity = known.unwrap_or_else(|| Identity {
             format_version: FORMAT_VERSION,

@@ -38,8 +38,10 @@ pub struct Identity {
 pub enum IdentityError {
     /// Logs without an identity, or an identity without the logs it promises.
     Lost { what: String },
-    /// Another server's store, or another format.
+    /// Another server's store.
     Foreign { what: String },
+    /// Written by a build that uses another format.
+    Version { what: String },
     /// The file is there but cannot be read as an identity.
     Damaged { what: String },
 }
@@ -49,12 +51,28 @@ impl std::fmt::Display for IdentityError {
         match self {
             IdentityError::Lost { what } => write!(f, "lost store: {what}"),
             IdentityError::Foreign { what } => write!(f, "foreign store: {what}"),
+            IdentityError::Version { what } => write!(f, "store of another version: {what}"),
             IdentityError::Damaged { what } => write!(f, "damaged store: {what}"),
         }
     }
 }
 
 impl std::error::Error for IdentityError {}
+
+impl IdentityError {
+    /// What an operator can do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            IdentityError::Lost { .. } | IdentityError::Damaged { .. } => MOVE_AWAY,
+            IdentityError::Foreign { .. } => "give this server its own store_dir, or the server_name that it had",
+            IdentityError::Version { .. } => "start the version of the server that wrote it, or a newer one",
+        }
+    }
+}
+
+/// What can be done about a store of which something is missing.
+pub const MOVE_AWAY: &str = "put back what is missing (a mount? a backup?), or move the directory away and start empty: \
+                             replicas are filled again from the other servers";
 
 /// Directory of a shard's log below the root of the store.
 pub fn shard_dir(shard: u16) -> String {
@@ -117,7 +135,7 @@ impl Identity {
             Some(FORMAT_VERSION) => {}
             Some(other) => {
                 let what = format!("format version {other}, this build reads version {FORMAT_VERSION}");
-                return Err(IdentityError::Foreign { what });
+                return Err(IdentityError::Version { what });
             }
             None => return Err(damaged("does not begin with \"trestle store VERSION\"")),
         }

@@ -86,6 +86,19 @@ impl std::fmt::Display for RecoverError {
 
 impl std::error::Error for RecoverError {}
 
+impl RecoverError {
+    /// What an operator can do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            RecoverError::Lost { .. } | RecoverError::Damaged { .. } | RecoverError::Disk { .. } => {
+                crate::identity::MOVE_AWAY
+            }
+            RecoverError::Foreign { .. } => "start the version of the server that wrote it, or a newer one",
+            RecoverError::Options { .. } => "change the configuration (max_file_store, cores, segment_bytes)",
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Step {
     List,

@@ -110,14 +110,15 @@ impl Log {
         if self.set.coming.is_some() {
             return;
         }
-        let half = self.set.segment_bytes / 2;
+        // Early: when the file system refuses, what is left must still be what is held back.
+        let eighth = self.set.segment_bytes / 8;
         let active = self.set.active.and_then(|number| self.set.segments.get(&number));
-        let near_end = active.is_none_or(|segment| segment.tail > half);
+        let begun = active.is_none_or(|segment| segment.tail > eighth);
         if self.set.ready.is_empty()
             && let Some(number) = self.set.free.pop_front()
         {
             self.write_head(number, State::Opening);
-        } else if (self.set.ready.is_empty() || near_end && self.set.available() < 2) && self.set.growth() > 0 {
+        } else if (self.set.ready.is_empty() || begun && self.set.available() < 2) && self.set.growth() > 0 {
             let number = self.set.number_free();
             self.set.segments.insert(number, Segment::new(0, State::Making));
             self.set.coming = Some(number);

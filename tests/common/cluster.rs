@@ -1,8 +1,9 @@
 //! Several servers that are a cluster.
 
 use std::path::Path;
+use std::time::Duration;
 
-use super::{Client, Scratch, Server, free_ports, text, wait_for};
+use super::{Client, PATIENCE, Scratch, Server, free_ports, text, wait_for};
 
 /// Accounts as an operator would have them: one for applications, one for the system.
 pub const ACCOUNTS: &str = r#"
@@ -82,11 +83,15 @@ impl Cluster {
 
     /// The number of the server that leads a stream.
     pub fn leader(&self, client: &mut Client, stream: &str) -> usize {
-        wait_for("a leader", || {
+        // What reaches a leader as it dies is never answered.
+        client.set_timeout(Duration::from_millis(500));
+        let leader = wait_for("a leader", || {
             let info = client.request(&format!("$JS.API.STREAM.INFO.{stream}"), "").ok()?;
             let leader = text(&info.payload, "leader")?;
             self.number_of(&leader)
-        })
+        });
+        client.set_timeout(PATIENCE);
+        leader
     }
 
     fn number_of(&self, name: &str) -> Option<usize> {
