@@ -112,6 +112,11 @@ impl Shard {
         self.js.as_ref()
     }
 
+    /// JetStream, unless this server was put out of its cluster.
+    fn serving(&self) -> Option<&JetStream> {
+        self.js.as_ref().filter(|js| !js.is_evicted())
+    }
+
     /// Takes one event of the turn; its effects are queued.
     pub fn handle(&mut self, now: Now, event: Event) {
         self.now = now;
@@ -288,7 +293,8 @@ impl Shard {
             Mail::Lead(lead) => self.on_lead(self.me.server, lead),
             Mail::Unlead { group, term } => self.on_unlead(self.me.server, group, term),
             Mail::PageAsk { id, page } => {
-                let part = self.system.part(now, &page, &self.front, self.js.as_ref(), &self.view);
+                let js = self.js.as_ref().filter(|js| !js.is_evicted());
+                let part = self.system.part(now, &page, &self.front, js, &self.view);
                 self.effects.push_back(Effect::Mail { to: from, mail: Mail::PagePart { id, part } });
             }
             Mail::PagePart { id, part } => self.system.on_part(id, part),
@@ -408,7 +414,10 @@ impl Shard {
 
     fn drain_system(&mut self) {
         use crate::system::SystemOutput;
-        while let Some(output) = self.system.poll_output(self.now, &mut self.front, self.js.as_ref(), &self.view) {
+        while let Some(output) = {
+            let js = self.js.as_ref().filter(|js| !js.is_evicted());
+            self.system.poll_output(self.now, &mut self.front, js, &self.view)
+        } {
             match output {
                 SystemOutput::Publish { account, subject, reply, headers, payload } => {
                     self.front.publish(self.now, account, subject, reply, headers, payload);

@@ -187,3 +187,49 @@ fn a_server_that_stands_still_is_given_up_and_comes_back() {
     let mut third = cluster.servers[2].connect();
     assert_eq!(wait_for("the stream", || third.count("S").ok()), 2);
 }
+
+/// What a server says of its JetStream, asked through another one.
+fn jsz(system: &mut Client, server: &str) -> Option<String> {
+    let ask = format!("{{\"server_name\":\"{server}\"}}");
+    Some(system.request("$SYS.REQ.SERVER.PING.JSZ", &ask).ok()?.payload)
+}
+
+#[test]
+fn a_running_server_that_is_evicted_disables_its_jetstream_until_it_is_let_in_again() {
+    let cluster = Cluster::start("e", 3, "");
+    let mut client = cluster.servers[0].connect();
+    let operator = "\"user\":\"sys\",\"pass\":\"sys\",";
+    let mut system = Client::connect_as(&cluster.servers[0].client_addr(), operator).expect("the system account");
+    let meta_leader = wait_for("a meta leader", || common::text(&jsz(&mut system, "e1")?, "leader"));
+    // One stream on each server: one of them is not on the meta leader, and not on the one that is asked.
+    for name in ["S", "A", "B", "C"] {
+        let replicas = if name == "S" { 3 } else { 1 };
+        let config = format!("{{\"name\":\"{name}\",\"subjects\":[\"{name}.>\"],\"num_replicas\":{replicas}}}");
+        cluster.create(&mut client, &config);
+    }
+    let (stream, leaver) = ["A", "B", "C"]
+        .into_iter()
+        .map(|stream| (stream, format!("e{}", cluster.leader(&mut client, stream) + 1)))
+        .find(|(_, server)| *server != meta_leader && *server != "e1")
+        .expect("three servers hold one stream each");
+    let publish_there = |client: &mut Client| client.publish(&format!("{stream}.x"), "kept").ok();
+    wait_for("an acknowledgement", || publish_there(&mut client));
+    let named = format!("{{\"peer\":\"{leaver}\"}}");
+    let removed = system.request("$JS.API.SERVER.REMOVE", &named).expect("an answer");
+    assert!(removed.payload.contains("\"success\":true"), "{}", removed.payload);
+    wait_for("a disabled JetStream", || jsz(&mut system, &leaver)?.contains("\"disabled\":true").then_some(()));
+    wait_for("nobody to lead its stream", || {
+        client.request(&format!("$JS.API.STREAM.INFO.{stream}"), "").ok()?.payload.contains("\"error\"").then_some(())
+    });
+    assert!(publish_there(&mut client).is_none());
+    // Its clients are served by the others.
+    let number: usize = leaver[1..].parse::<usize>().expect("a number") - 1;
+    let mut there = cluster.servers[number].connect();
+    wait_for("a publish through it", || there.publish("S.x", "m").ok());
+    let gone = system.request("$JS.API.SERVER.REMOVE", &named).expect("an answer");
+    assert!(gone.payload.contains("\"err_code\":10044"), "{}", gone.payload);
+    let back = system.request("$JS.API.SERVER.READMIT", &named).expect("an answer");
+    assert!(back.payload.contains("\"success\":true"), "{}", back.payload);
+    wait_for("its stream", || publish_there(&mut client).filter(|seq| *seq >= 2));
+    wait_for("JetStream there", || (!jsz(&mut system, &leaver)?.contains("\"disabled\":true")).then_some(()));
+}

@@ -117,18 +117,20 @@ fn to_stream_or_replica(
     if let Some(server) = view.leads.leader(group) {
         return Entry::To { group, kind: RequestKind::Api, server };
     }
-    let replica = table.and_then(|table| table.stream(name, stream)).and_then(|slot| a_replica(view, slot));
+    let replica = table.and_then(|table| a_replica(table, view, table.stream(name, stream)?));
     match replica {
         Some(server) => Entry::To { group, kind: RequestKind::Read, server },
         None => refuse(call, &errors::CLUSTER_NOT_AVAIL),
     }
 }
 
-fn a_replica(view: &View, slot: &StreamSlot) -> Option<ServerId> {
+/// Any server that holds the stream and was not put out of the cluster.
+fn a_replica(table: &Table, view: &View, slot: &StreamSlot) -> Option<ServerId> {
     if slot.has_peer(view.me.server) {
         return Some(view.me.server);
     }
-    slot.peers.iter().map(|peer| ServerId(*peer)).find(|peer| view.online(*peer))
+    let serves = |server: &ServerId| view.online(*server) && table.servers.contains_key(&server.0);
+    slot.peers.iter().map(|peer| ServerId(*peer)).find(serves)
 }
 
 fn to_consumer(

@@ -40,6 +40,7 @@ impl JetStream {
     /// The table arrived as a whole.
     pub(super) fn table_restored(&mut self, now: Now, view: &View, forgets: Forgets) {
         self.forgets = forgets;
+        self.log_eviction();
         let first = !std::mem::replace(&mut self.table_ready, true);
         if self.recovered {
             self.open_all(now, view, !first);
@@ -74,7 +75,9 @@ impl JetStream {
                     self.out.push_back(JsOutput::Formed { cluster_id });
                 }
             }
-            TableChange::Server { .. } | TableChange::ServerGone { .. } | TableChange::Restored => {}
+            TableChange::Server { server } => self.on_server_entered(now, view, server),
+            TableChange::ServerGone { server } => self.on_server_gone(now, view, server),
+            TableChange::Restored => {}
             TableChange::Stream { key } => self.want_stream(now, view, &key, true),
             TableChange::Consumer { key, name } => self.want_consumer(now, view, &key, &name, true),
             TableChange::StreamGone { key, slot, asked } => {
@@ -194,7 +197,7 @@ impl JetStream {
         }
     }
 
-    fn hosted_groups(&self) -> impl Iterator<Item = GroupId> {
+    pub(super) fn hosted_groups(&self) -> impl Iterator<Item = GroupId> {
         self.streams.keys().chain(self.consumers.keys()).copied().collect::<Vec<_>>().into_iter()
     }
 

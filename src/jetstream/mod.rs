@@ -10,6 +10,7 @@
 //! copy of the table; core 0 also hosts the meta group and hands its committed entries to the others.
 
 mod backend;
+mod evicted;
 mod fetch;
 mod gather;
 mod hosted;

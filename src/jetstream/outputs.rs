@@ -161,10 +161,12 @@ impl JetStream {
         }
     }
 
-    fn on_role(&mut self, now: Now, view: &View, group: GroupId, leading: bool, term: u64) {
+    pub(super) fn on_role(&mut self, now: Now, view: &View, group: GroupId, leading: bool, term: u64) {
         if group == GroupId::META {
-            self.meta_role(now, view, leading, term);
-        } else if self.streams.contains_key(&group) {
+            return self.meta_role(now, view, leading, term);
+        }
+        let leading = leading && !self.is_evicted();
+        if self.streams.contains_key(&group) {
             self.stream_role(now, group, leading, term);
         } else if self.consumers.contains_key(&group) {
             self.consumer_role(now, view, group, leading, term);

@@ -48,7 +48,7 @@ impl Shard {
         let entry = api::enter::enter(
             &self.config,
             &self.accounts,
-            self.js.as_ref().map(JetStream::table),
+            self.serving().map(JetStream::table),
             &self.view,
             account,
             &subject,

@@ -3,7 +3,7 @@
 //!
 //! Ready means: the log is read, the meta group has a leader and this server is a member that is not behind, and every
 //! stream and consumer that the table assigns to this server is open, led and not behind. A server that was put out of
-//! the cluster is therefore not ready.
+//! the cluster has no JetStream any more and is not ready either.
 
 use serde::Serialize;
 
@@ -56,10 +56,12 @@ impl Problem {
 /// What is wrong on this core, the meta group first.
 pub fn of_core(scene: &Scene, options: &HealthzOptions) -> Vec<Problem> {
     let skips = options.js_server_only || options.js_enabled || options.js_enabled_only;
-    let Some(js) = scene.js.filter(|_| !skips) else { return Vec::new() };
-    if scene.view.me.core == META_CORE
-        && let Some(error) = meta_fault(scene, js)
-    {
+    let here = scene.view.me.core == META_CORE;
+    let Some(js) = scene.js.filter(|_| !skips) else {
+        let missing = here && scene.config().jetstream.is_some() && scene.js.is_none();
+        return if missing { vec![Problem::new(Kind::Jetstream, DISABLED)] } else { Vec::new() };
+    };
+    if here && let Some(error) = meta_fault(scene, js) {
         return vec![Problem::new(Kind::Jetstream, error)];
     }
     if js.table().cluster_id.is_none() {
@@ -68,6 +70,7 @@ pub fn of_core(scene: &Scene, options: &HealthzOptions) -> Vec<Problem> {
     if options.js_meta_only { Vec::new() } else { asset_problems(scene, js, options) }
 }
 
+const DISABLED: &str = "JetStream not enabled (10076)";
 const RECOVERING: &str = "JetStream is still recovering meta layer";
 const NO_META_LEADER: &str = "JetStream has not established contact with a meta leader";
 const META_BEHIND: &str = "JetStream is not current with the meta leader";
