@@ -5,7 +5,7 @@ mod common;
 use std::io::Write;
 use std::net::TcpStream;
 
-use common::cluster::{Cluster, conf};
+use common::cluster::Cluster;
 use common::{Client, Server, free_ports, wait_for};
 
 const STREAM: &str = r#"{"name":"S","subjects":["s.>"],"num_replicas":3}"#;
@@ -113,32 +113,6 @@ fn a_message_crosses_servers_and_clients_hear_of_the_other_servers() {
         all.then_some(info)
     });
     assert!(urls.contains("connect_urls"));
-}
-
-#[test]
-fn two_clusters_that_meet_refuse_each_other() {
-    let one = Cluster::start("m", 2, "");
-    let mut two = Cluster::start("m", 2, "server_tags: [\"two\"]");
-    for (cluster, n) in [(&one, 1), (&one, 2), (&two, 1), (&two, 2)] {
-        let identity = cluster.dir.0.join(format!("store-m{n}/jetstream/identity"));
-        wait_for("the cluster to be on disk", || {
-            let text = std::fs::read_to_string(&identity).ok()?;
-            (!text.contains("cluster -\n")).then_some(())
-        });
-    }
-    // A server of the second cluster is led to the first one. Its name must not clash: what counts is the data.
-    let stray = two.servers.pop().unwrap();
-    drop(stray);
-    let own = free_ports(1)[0];
-    let text = conf("m", 2, own, &[one.routes[0]], "").replace("store-", &format!("{}/store-", two.dir.0.display()));
-    let path = two.dir.file("stray.conf", &text);
-    let mut old = one;
-    old.servers.pop();
-    let stray = Server::launch(&two.dir, "stray", &["-c", &path, "--cores", "1"]);
-    let line = stray.wait_log("data of different clusters");
-    assert!(line.contains("two clusters never merge"), "{line}");
-    let mut client = old.servers[0].connect();
-    client.flush().unwrap();
 }
 
 #[test]

@@ -35,26 +35,40 @@ pub fn conf(name: &str, n: usize, own: u16, routes: &[u16], more: &str) -> Strin
 impl Cluster {
     /// Starts `size` servers named NAME1, NAME2 ... and waits until JetStream has a leader.
     pub fn start(name: &str, size: usize, more: &str) -> Cluster {
+        Cluster::of(name, &vec!["1"; size], more, &[])
+    }
+
+    /// The same, each server with so many cores, and with these flags.
+    pub fn of(name: &str, cores: &[&str], more: &str, flags: &[&str]) -> Cluster {
         let dir = Scratch::new(name);
         let stores = dir.0.clone();
-        Cluster::start_in(dir, name, size, more, &stores, "")
+        Cluster::start_in(dir, name, cores, more, (&stores, ""), flags)
     }
 
     /// The same with small segments, the stores in a directory of the caller's, which outlives the servers, and `js` in
     /// the block for JetStream.
     pub fn start_on(name: &str, size: usize, stores: &Path, js: &str) -> Cluster {
-        Cluster::start_in(Scratch::new(name), name, size, "trestle { segment_bytes: 1MB }", stores, js)
+        let more = "trestle { segment_bytes: 1MB }";
+        Cluster::start_in(Scratch::new(name), name, &vec!["1"; size], more, (stores, js), &[])
     }
 
-    fn start_in(dir: Scratch, name: &str, size: usize, more: &str, stores: &Path, js: &str) -> Cluster {
-        let routes = free_ports(size);
+    fn start_in(
+        dir: Scratch,
+        name: &str,
+        cores: &[&str],
+        more: &str,
+        (stores, js): (&Path, &str),
+        flags: &[&str],
+    ) -> Cluster {
+        let routes = free_ports(cores.len());
         let mut servers = Vec::new();
         for (n, own) in routes.iter().enumerate() {
             let text =
                 conf(name, n + 1, *own, &routes, more).replace("store-", &format!("{}/store-", stores.display()));
             let text = text.replace("jetstream { ", &format!("jetstream {{ {js} "));
             let path = dir.file(&format!("{name}{}.conf", n + 1), &text);
-            servers.push(Server::launch(&dir, &format!("{name}{}", n + 1), &["-c", &path, "--cores", "1"]));
+            let words = [&["-c", &path, "--cores", cores[n]], flags].concat();
+            servers.push(Server::launch(&dir, &format!("{name}{}", n + 1), &words));
         }
         let cluster = Cluster { dir, servers, routes };
         cluster.wait_formed();
