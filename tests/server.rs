@@ -4,6 +4,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 use common::{Client, Scratch, Server, free_ports, run, wait_for};
@@ -118,6 +119,22 @@ fn what_cannot_start_says_why_and_exits_with_1() {
     assert!(code == 1 && text.contains("no such file") || text.contains("No such file"), "{text}");
     let (code, text) = run(&["--nonsense"]);
     assert!(code != 0 && text.contains("flag provided but not defined: -nonsense"), "{text}");
+}
+
+#[test]
+fn too_little_locked_memory_is_raised_or_named() {
+    let dir = Scratch::new("locked");
+    let log = std::fs::File::create(dir.0.join("log")).unwrap();
+    let script = "ulimit -H -l 64 && ulimit -S -l 64 && exec \"$0\" -a 127.0.0.1 -p -1";
+    let mut child = Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_trestle")]).stderr(log).spawn().unwrap();
+    let text = wait_for("a start or a refusal", || {
+        let text = std::fs::read_to_string(dir.0.join("log")).unwrap();
+        (text.contains("Server is ready") || text.contains("[FTL]")).then_some(text)
+    });
+    // Only a privileged process may raise its own limit.
+    assert!(text.contains("ready") || text.contains("[FTL] io_uring cannot lock memory: raise the limit"), "{text}");
+    let _ = child.kill();
+    child.wait().unwrap();
 }
 
 #[test]

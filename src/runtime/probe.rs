@@ -2,6 +2,8 @@
 
 use std::io;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 /// The kernel's answer to a minimal `io_uring_setup`, as a sentence that says what to do.
 ///
 /// # Errors
@@ -28,24 +30,39 @@ fn explain(error: &io::Error) -> String {
                                    io_uring_setup in the container's seccomp profile"
             .to_owned(),
         Some(nix::libc::ENOMEM) => "io_uring cannot lock memory: raise the limit (ulimit -l, LimitMEMLOCK=) to at \
-                                    least 512 KiB per core"
+                                    least 512 KiB"
             .to_owned(),
         _ => format!("io_uring cannot be set up: {error}"),
     }
 }
 
-/// Raises the soft limits to the hard ones: of locked memory, against which each core's rings count, and of open files,
-/// of which each connection is one.
-pub fn raise_limits() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    for resource in [Resource::RLIMIT_MEMLOCK, Resource::RLIMIT_NOFILE] {
-        if let Ok((soft, hard)) = getrlimit(resource)
-            && soft < hard
-        {
-            // Failing leaves the old limit: the executors report too little memory, the listeners too few files.
-            let _ = setrlimit(resource, hard, hard);
-        }
+/// Least limit of locked memory that an executor starts with, bytes: below it glommio gives up without a word to us.
+const LOCKED_BYTES_MIN: u64 = 512 << 10;
+
+/// Raises the soft limits to the hard ones: of locked memory, against which the rings count, and of open files, of which
+/// each connection is one. A privileged process gets the locked memory that it needs, whatever its limit was.
+///
+/// # Errors
+/// What to do about too little locked memory, the usual limit in containers.
+pub fn raise_limits() -> Result<(), String> {
+    // Failing leaves the old limit: the listeners report too few files.
+    let _ = raise(Resource::RLIMIT_NOFILE, 0);
+    if raise(Resource::RLIMIT_MEMLOCK, LOCKED_BYTES_MIN).is_ok_and(|limit| limit >= LOCKED_BYTES_MIN) {
+        return Ok(());
     }
+    Err(explain(&io::Error::from_raw_os_error(nix::libc::ENOMEM)))
+}
+
+/// The limit after raising it to what is allowed, and to at least that where the process may.
+fn raise(resource: Resource, least: u64) -> nix::Result<u64> {
+    let (soft, hard) = getrlimit(resource)?;
+    if hard < least && setrlimit(resource, least, least).is_ok() {
+        return Ok(least);
+    }
+    if soft < hard {
+        setrlimit(resource, hard, hard)?;
+    }
+    Ok(hard)
 }
 
 /// CPUs that this process may use, by its affinity.

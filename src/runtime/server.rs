@@ -51,7 +51,7 @@ pub fn serve(config: Config, flags: &Flags) -> i32 {
 
 fn start(config: Config, flags: &Flags, logger: &Logger) -> Result<i32, String> {
     probe::io_uring()?;
-    probe::raise_limits();
+    probe::raise_limits()?;
     signals::block()?;
     let plan = Arc::new(plan::make(Arc::new(config), logger.clone())?);
     plan::greet(&plan);
