@@ -125,7 +125,7 @@ fn what_cannot_start_says_why_and_exits_with_1() {
 fn too_little_locked_memory_is_raised_or_named() {
     let dir = Scratch::new("locked");
     let log = std::fs::File::create(dir.0.join("log")).unwrap();
-    let script = "ulimit -H -l 64 && ulimit -S -l 64 && exec \"$0\" -a 127.0.0.1 -p -1";
+    let script = "ulimit -S -l 64 && ulimit -H -l 64 && exec \"$0\" -a 127.0.0.1 -p -1";
     let mut child = Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_trestle")]).stderr(log).spawn().unwrap();
     let text = wait_for("a start or a refusal", || {
         let text = std::fs::read_to_string(dir.0.join("log")).unwrap();
