@@ -41,6 +41,8 @@ const APP: &[&str] = &[
     "consumer next ORDERS work --ack",
     "consumer edit ORDERS work --max-pending 50 --force",
     "consumer copy ORDERS work work2",
+    "consumer pause ORDERS work 1h --force",
+    "consumer resume ORDERS work --force",
     "consumer cluster step-down ORDERS work",
     "server check consumer --stream ORDERS --consumer work --outstanding-ack-critical 100",
     "consumer rm ORDERS work --force",

@@ -70,6 +70,10 @@ pub enum Call<'a> {
         stream: &'a str,
         consumer: &'a str,
     },
+    ConsumerPause {
+        stream: &'a str,
+        consumer: &'a str,
+    },
     ConsumerStepdown {
         stream: &'a str,
         consumer: &'a str,
@@ -200,7 +204,7 @@ fn consumer_call(rest: &str) -> Option<Call<'_>> {
         [Some("LEADER"), Some("STEPDOWN"), Some(stream), Some(consumer)] if !consumer.contains('.') => {
             Some(Call::ConsumerStepdown { stream, consumer })
         }
-        [Some("PAUSE"), Some(_), Some(_), None] => Some(Call::Unsupported { what: "pausing a consumer" }),
+        [Some("PAUSE"), Some(stream), Some(consumer), None] => Some(Call::ConsumerPause { stream, consumer }),
         [Some("UNPIN"), Some(_), Some(_), None] => Some(Call::Unsupported { what: "priority groups" }),
         [Some("RESET"), Some(_), Some(_), None] => Some(Call::Unsupported { what: "resetting a consumer" }),
         _ => None,

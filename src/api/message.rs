@@ -63,7 +63,7 @@ impl Fields for Get {
 /// A point in time, nanoseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
-struct Time(i64);
+pub(super) struct Time(pub(super) i64);
 
 impl TryFrom<String> for Time {
     type Error = jiff::Error;

@@ -10,7 +10,7 @@ use super::call::Call;
 use super::errors::{self, ApiError};
 use super::facts::Facts;
 use super::verdict::MetaVerdict;
-use super::{account, edit, enlist, evict, list, render, stepdown};
+use super::{account, edit, enlist, evict, list, pause, render, stepdown};
 use crate::cluster::table::Asked;
 use crate::consumer::CreateForm;
 use crate::ids::ServerId;
@@ -49,6 +49,7 @@ fn verdict(
             enlist::create(facts, stream, CreateForm::Durable { name }, asked, body)
         }
         Call::ConsumerDelete { stream, consumer } => enlist::delete(facts, stream, consumer, asked, body),
+        Call::ConsumerPause { stream, consumer } => pause::pause(facts, call, (stream, consumer), body),
         Call::ConsumerNames { stream } => list::consumer_names(facts, call, stream, body),
         Call::ConsumerList { stream } => list::consumers_in_full(facts, stream, body),
         Call::MetaStepdown => step_down(facts, call, body),

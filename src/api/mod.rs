@@ -26,6 +26,7 @@ mod in_flight;
 pub mod list;
 pub mod message;
 pub mod meta;
+mod pause;
 pub mod render;
 mod request;
 mod stepdown;

@@ -33,6 +33,7 @@ pub fn kind(call: Call) -> &'static str {
         Call::ConsumerNames { .. } => "io.nats.jetstream.api.v1.consumer_names_response",
         Call::ConsumerList { .. } => "io.nats.jetstream.api.v1.consumer_list_response",
         Call::ConsumerDelete { .. } => "io.nats.jetstream.api.v1.consumer_delete_response",
+        Call::ConsumerPause { .. } => "io.nats.jetstream.api.v1.consumer_pause_response",
         Call::ConsumerStepdown { .. } => "io.nats.jetstream.api.v1.consumer_leader_stepdown_response",
         Call::MetaStepdown => "io.nats.jetstream.api.v1.meta_leader_stepdown_response",
         Call::ServerRemove => "io.nats.jetstream.api.v1.meta_server_remove_response",
@@ -48,7 +49,6 @@ const SYSTEM: &str = "io.nats.jetstream.api.v1.system_response";
 /// The `type` of the answers that a client of a refused call expects.
 fn unsupported_kind(what: &str) -> &'static str {
     match what {
-        "pausing a consumer" => "io.nats.jetstream.api.v1.consumer_pause_response",
         "priority groups" => "io.nats.jetstream.api.v1.consumer_unpin_response",
         "resetting a consumer" => "io.nats.jetstream.api.v1.consumer_reset_response",
         "stream backup" => "io.nats.jetstream.api.v1.stream_snapshot_response",

@@ -1,0 +1,74 @@
+//! `CONSUMER.PAUSE`: a consumer delivers nothing until a point in time; without one, or with one that has passed, it goes
+//! on. Follows `jsConsumerPauseRequest` of `jetstream_api.go`: the point in time becomes part of the configuration, and
+//! the answer is given once it is proposed.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::call::Call;
+use super::errors::{self, ApiError};
+use super::facts::Facts;
+use super::message::Time;
+use super::request::{self, Fields};
+use super::verdict::MetaVerdict;
+use super::{in_flight, render};
+use crate::cluster::table::MetaEntry;
+use crate::consumer::ConsumerConfig;
+use crate::stream::info::time_text;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Pause {
+    pause_until: Option<Time>,
+}
+
+impl Fields for Pause {
+    const NAMES: &'static [&'static str] = &["pause_until"];
+}
+
+#[derive(Debug, Serialize)]
+struct Paused {
+    paused: bool,
+    pause_until: String,
+    /// Nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_remaining: Option<i64>,
+}
+
+/// What the peer shows for "not at all".
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+pub(super) fn pause(
+    facts: &Facts,
+    call: Call,
+    (stream, consumer): (&str, &str),
+    body: &[u8],
+) -> Result<MetaVerdict, ApiError> {
+    let asked: Pause = request::read(body, facts.strict())?;
+    if in_flight::consumer(facts, stream, consumer) {
+        return Ok(MetaVerdict::Later);
+    }
+    let slot = facts.table.stream(&facts.account.name, stream).ok_or(errors::STREAM_NOT_FOUND)?;
+    let there = slot.consumers.get(consumer).ok_or(errors::CONSUMER_NOT_FOUND)?;
+    // Go's zero time stands for none.
+    let until_ns = asked.pause_until.map(|Time(ns)| ns).filter(|ns| *ns > 0);
+    let until = until_ns.and_then(|ns| Timestamp::from_nanosecond(i128::from(ns)).ok());
+    let config = ConsumerConfig { pause_until: until, ..there.config.clone() };
+    let entry = MetaEntry::PutConsumer {
+        account: facts.account.name.clone(),
+        stream: stream.to_owned(),
+        name: consumer.to_owned(),
+        config: Box::new(config.with_stored_metadata()),
+        created_ns: there.created_ns,
+        peers: there.peers.clone(),
+        asked: None,
+    };
+    let remaining = until_ns.map(|until| until.saturating_sub(facts.now.wall_ns)).filter(|left| *left > 0);
+    let answer = Paused {
+        paused: remaining.is_some(),
+        pause_until: until_ns.map_or_else(|| NEVER.to_owned(), time_text),
+        pause_remaining: remaining,
+    };
+    let then = Box::new(MetaVerdict::Answer(render::typed(call, &answer)));
+    Ok(MetaVerdict::ProposeAnd { entries: vec![entry], then })
+}

@@ -1,0 +1,36 @@
+//! Pausing a consumer and letting it go on.
+
+use super::*;
+
+fn answer_of(verdict: MetaVerdict) -> serde_json::Value {
+    let answer = match verdict {
+        MetaVerdict::Answer(answer) => answer,
+        MetaVerdict::ProposeAnd { then, .. } => match *then {
+            MetaVerdict::Answer(answer) => answer,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    serde_json::from_slice(&answer).unwrap()
+}
+
+#[test]
+fn a_pause_is_part_of_the_configuration_until_it_is_taken_back() {
+    let mut world = World::of_three();
+    world.commit("STREAM.CREATE.A", r#"{"name":"A"}"#);
+    world.commit("CONSUMER.CREATE.A.c", r#"{"stream_name":"A","config":{"durable_name":"c","ack_policy":"explicit"}}"#);
+    let (call, until) = ("CONSUMER.PAUSE.A.c", r#"{"pause_until":"2099-01-01T00:00:00Z"}"#);
+    let paused = answer_of(world.decide(call, until));
+    assert_eq!((&paused["paused"], &paused["pause_until"]), (&true.into(), &"2099-01-01T00:00:00Z".into()));
+    assert!(paused["pause_remaining"].as_i64().unwrap() > 0);
+    world.commit(call, until);
+    let config = |world: &World| world.table.consumer("$G", "A", "c").unwrap().config.clone();
+    assert!(config(&world).pause_until.is_some());
+    let resumed = answer_of(world.decide(call, ""));
+    assert_eq!((&resumed["paused"], &resumed["pause_until"]), (&false.into(), &"0001-01-01T00:00:00Z".into()));
+    world.commit(call, "");
+    assert_eq!(config(&world).pause_until, None);
+    assert_eq!(world.refused("CONSUMER.PAUSE.A.d", until), 10014);
+    assert_eq!(world.refused("CONSUMER.PAUSE.B.c", until), 10059);
+    assert_eq!(world.refused(call, r#"{"pause_until":"soon"}"#), 10025);
+}
