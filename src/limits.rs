@@ -97,6 +97,11 @@ pub const CHECKPOINT_LAG_MAX: u64 = 4096;
 /// far behind would hold up commits as soon as another one fails.
 pub const MEMBERS_LAG_MAX: u64 = 256;
 
+/// How long a replica that the table does not want waits before it asks whether its group has let it go, and how rarely it
+/// asks in the end, microseconds: a change of members takes some round trips, or as long as a server stays away.
+pub const LEAVE_ASK_US_MIN: u64 = 200_000;
+pub const LEAVE_ASK_US_MAX: u64 = 10_000_000;
+
 /// How often a leader looks whether the next step of a membership change is possible, microseconds.
 pub const MEMBERS_LOOK_US: u64 = 20_000;
 

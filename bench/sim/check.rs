@@ -117,7 +117,33 @@ impl World {
         if let Some(actor) = self.people.actors.iter().find(|actor| !actor.settled() && !self.is_void(&actor.name)) {
             return Some(actor.waits_for());
         }
-        self.undelivered()
+        self.overstaying().or_else(|| self.undelivered())
+    }
+
+    /// A replica on a server that the table does not name for it.
+    fn overstaying(&self) -> Option<String> {
+        for server in self.servers.iter().filter(|server| !server.excused) {
+            for js in server.cores.iter().filter_map(|core| core.shard.as_ref()?.jetstream()) {
+                let wanted = |key: &StreamKey, name: Option<&str>| {
+                    let slot = js.table().stream(&key.0, &key.1)?;
+                    Some(match name {
+                        None => slot.has_peer(server.id),
+                        Some(name) => slot.consumers.get(name)?.has_peer(server.id),
+                    })
+                };
+                let streams = js.streams().iter().map(|(group, hosted)| (group, &hosted.key, None));
+                let consumers =
+                    js.consumers().iter().map(|(group, hosted)| (group, &hosted.key, Some(hosted.name.as_str())));
+                let stays = |(_, key, name): &(&GroupId, &StreamKey, Option<&str>)| wanted(key, *name) != Some(true);
+                if let Some((group, key, _)) = streams.chain(consumers).find(stays) {
+                    return Some(format!("{} still has a replica of {} ({:x})", server.name, key.1, group.0));
+                }
+                if let Some(group) = js.groups().orphans().into_iter().find(|group| js.groups().has_found(*group)) {
+                    return Some(format!("{} still stores group {:x}", server.name, group.0));
+                }
+            }
+        }
+        None
     }
 
     fn is_void(&self, actor: &str) -> bool {
@@ -303,7 +329,6 @@ impl World {
         for js in self.servers[server].cores.iter().filter_map(|core| core.shard.as_ref()?.jetstream()) {
             for (group, hosted) in js.streams() {
                 let memory = js.status(*group).is_none_or(|status| status.memory);
-                // One that was removed and has not heard of it holds what it held then.
                 let member = members.get(group).is_some_and(|voters| voters.contains(&self.servers[server].id));
                 if memory || !hosted.restored || !member {
                     continue;

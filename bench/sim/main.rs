@@ -21,7 +21,7 @@ struct Wish {
     trace: bool,
     /// Go on after a failure.
     all: bool,
-    /// The operator changes replica counts, too.
+    /// The operator changes replica counts in every seed.
     edits: bool,
 }
 

@@ -21,9 +21,11 @@ pub enum Mutant {
     LeadLost,
     /// A byte of an appended entry changes on its way to a follower.
     AppendChanged,
+    /// Whoever asks whether it was removed hears that it was, committed or not.
+    LeaveEarly,
 }
 
-pub const ALL: [Mutant; 8] = [
+pub const ALL: [Mutant; 9] = [
     Mutant::AckBeforeFlush,
     Mutant::QuorumMinusOne,
     Mutant::VoteForgotten,
@@ -32,6 +34,7 @@ pub const ALL: [Mutant; 8] = [
     Mutant::DeliverySkips,
     Mutant::LeadLost,
     Mutant::AppendChanged,
+    Mutant::LeaveEarly,
 ];
 
 impl Mutant {
@@ -45,6 +48,7 @@ impl Mutant {
             Mutant::DeliverySkips => "delivery-skips",
             Mutant::LeadLost => "lead-lost",
             Mutant::AppendChanged => "append-changed",
+            Mutant::LeaveEarly => "leave-early",
         }
     }
 
@@ -54,6 +58,7 @@ impl Mutant {
 
     /// Mutants that look at every message between servers.
     pub fn sits_between_servers(self) -> bool {
-        matches!(self, Mutant::LeadLost | Mutant::VoteForgotten | Mutant::AppendChanged | Mutant::QuorumMinusOne)
+        use Mutant::{AppendChanged, LeadLost, LeaveEarly, QuorumMinusOne, VoteForgotten};
+        matches!(self, LeadLost | VoteForgotten | AppendChanged | QuorumMinusOne | LeaveEarly)
     }
 }

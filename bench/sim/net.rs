@@ -317,6 +317,18 @@ impl World {
                 self.send_alone(generation, (to, from), (cores.1, cores.0), &forged, delay);
                 None
             }
+            (Some(Mutant::LeaveEarly), NodeMsg::Raft { group, message, bodies }) => {
+                let raft::Body::Seek { question } = message.body else {
+                    return Some(NodeMsg::Raft { group, message, bodies });
+                };
+                let body = raft::Body::Removed { index: raft::NUMBER_MAX, question };
+                let (one, other) = (message.to, message.from);
+                let forged = raft::Message { from: one, to: other, epoch: message.epoch, term: message.term, body };
+                let forged = NodeMsg::Raft { group, message: forged, bodies: Vec::new() };
+                let delay = self.delay(from, to, 0) * 2;
+                self.send_alone(generation, (to, from), (cores.1, cores.0), &forged, delay);
+                None
+            }
             (_, msg) => Some(msg),
         }
     }

@@ -36,8 +36,7 @@ pub struct Faults {
     pub failing: bool,
     /// Flipped bits on one server.
     pub rot: bool,
-    /// Replica counts change, streams come and go. Only on demand (`--edits`): a replica still leaves its group before the
-    /// change that excludes it is committed, so seeds with edits may fail.
+    /// Replica counts change, streams come and go.
     pub edits: bool,
 }
 

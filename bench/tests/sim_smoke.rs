@@ -72,6 +72,7 @@ fn faults(mutant: Mutant) -> Faults {
         Mutant::TailCut => Faults { rot: true, ..crashes },
         Mutant::DedupForgotten => Faults { partition: true, ..crashes },
         Mutant::LeadLost => Faults { partition: true, ..Faults::default() },
+        Mutant::LeaveEarly => Faults { partition: true, edits: true, ..crashes },
         Mutant::DeliverySkips | Mutant::AppendChanged => Faults::default(),
     }
 }

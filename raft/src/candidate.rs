@@ -56,7 +56,7 @@ impl Node {
         self.show_role();
         for id in self.membership.members() {
             if id != self.options.id {
-                self.send(id, Body::Seek);
+                self.seek(id);
             }
         }
     }

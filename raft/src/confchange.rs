@@ -9,8 +9,8 @@
 //! alone change in one step, because they decide nothing.
 
 use crate::{
-    EntryKind, Index, Membership, MembershipChange, MembershipError, Node, NodeId, Now, Output, ProposeError, Role,
-    quorum,
+    Body, EntryKind, Index, Membership, MembershipChange, MembershipError, NUMBER_MAX, Node, NodeId, Now, Output,
+    ProposeError, Role, quorum,
 };
 
 impl Node {
@@ -79,6 +79,37 @@ impl Node {
         if !self.membership.is_voter(self.options.id) {
             self.hand_over(self.timing.seen);
         }
+    }
+
+    /// Asks another replica, member or not, whether this one still belongs to the group. Only a leader answers.
+    pub fn seek(&mut self, to: NodeId) {
+        if self.question == 0 {
+            self.question = self.timing.nonce();
+        }
+        self.send(to, Body::Seek { question: self.question });
+    }
+
+    /// A leader says that this replica is no member. An answer that comes after a leader has spoken to it as to a member is
+    /// an old one: the question is void then (`follow`).
+    pub(crate) fn on_removed(&mut self, index: Index, question: u64) {
+        if question == self.question && question != 0 && index <= NUMBER_MAX {
+            self.removed_at = self.removed_at.max(index);
+        }
+    }
+
+    /// Whether the group goes on without this replica, by a leader's word: its newest membership is committed, does not
+    /// name this replica, and the log here has no newer one. Then nobody counts on its log or its vote any more, and its
+    /// caller may drop it. (It may be a member again later: as one that has forgotten.)
+    ///
+    /// The log here says less: one that joins, and is being taught the past, sees committed memberships without itself too.
+    pub fn is_removed(&self) -> bool {
+        self.role != Role::Leader && self.removed_at > 0 && self.removed_at >= self.membership_index
+    }
+
+    /// Whether the newest membership that is committed here does not name this replica: a reason to ask.
+    pub fn looks_removed(&self) -> bool {
+        let known = !self.membership.is_empty() && self.membership_index <= self.commit;
+        known && !self.membership.contains(self.options.id)
     }
 
     /// Peers that are no members any more hear of the commit once, so that they know it, and nothing after that.

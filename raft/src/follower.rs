@@ -23,13 +23,16 @@ impl Node {
 
     /// A leader of the own term speaks. False on a leader: one of the two is not what it says.
     pub(crate) fn follow(&mut self, now: Now, from: NodeId) -> bool {
-        match self.role {
-            Role::Leader => return false,
-            Role::Follower if self.leader == Some(from) => {
-                self.timing.contact = now;
-                self.timing.await_leader(&self.options, now);
-            }
-            _ => self.become_follower(now, self.hard.term, Some(from)),
+        if self.role == Role::Leader {
+            return false;
+        }
+        // Whatever was said before about its removal is old news.
+        (self.question, self.removed_at) = (0, 0);
+        if self.role == Role::Follower && self.leader == Some(from) {
+            self.timing.contact = now;
+            self.timing.await_leader(&self.options, now);
+        } else {
+            self.become_follower(now, self.hard.term, Some(from));
         }
         true
     }

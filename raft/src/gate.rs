@@ -167,7 +167,7 @@ mod tests {
     use crate::{Body, EntryKind, Membership, NodeId};
 
     fn message(term: u64) -> Message {
-        Message { from: NodeId(1), to: NodeId(2), epoch: 0, term, body: Body::Seek }
+        Message { from: NodeId(1), to: NodeId(2), epoch: 0, term, body: Body::TimeoutNow }
     }
 
     fn log(entries: u64) -> Log {

@@ -312,13 +312,19 @@ impl Node {
         self.heal_forgetful();
     }
 
-    /// A member that may not campaign looks for its leader.
-    pub(crate) fn on_seek(&mut self, now: Now, from: NodeId) {
-        if self.role == Role::Leader
-            && let Some(at) = self.lead.place(from)
-        {
+    /// A member that may not campaign looks for its leader, or somebody asks whether it still is a member. What this leader
+    /// found in its log it may take as the present only once an entry of its own term is committed.
+    pub(crate) fn on_seek(&mut self, now: Now, from: NodeId, question: u64) {
+        if self.role != Role::Leader {
+            return;
+        }
+        if let Some(at) = self.lead.place(from) {
             self.stir(now);
-            self.send_heartbeat(at);
+            return self.send_heartbeat(at);
+        }
+        let settled = self.commit >= self.lead.term_start.max(self.membership_index);
+        if settled && !self.membership.contains(from) {
+            self.send(from, Body::Removed { index: self.membership_index, question });
         }
     }
 

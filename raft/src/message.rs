@@ -109,8 +109,17 @@ pub enum Body {
     },
     /// Start an election now: I hand over.
     TimeoutNow,
-    /// From a replica that may not campaign (learner, forgetful, fenced) and hears no leader: whoever leads, speak.
-    Seek,
+    /// From a replica that may not campaign (learner, forgetful, fenced) and hears no leader, or that may have been
+    /// removed: whoever leads, speak. `question` comes back with the answer.
+    Seek {
+        question: u64,
+    },
+    /// A leader's answer to a `Seek` of somebody who is no member: so says its newest membership, which is committed and
+    /// stands at `index`.
+    Removed {
+        index: Index,
+        question: u64,
+    },
 }
 
 impl Body {

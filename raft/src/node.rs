@@ -27,6 +27,10 @@ pub struct Node {
     pub(crate) timing: Timing,
     pub(crate) membership: Membership,
     pub(crate) membership_index: Index,
+    /// A leader has said that a membership without this replica is committed at this index.
+    pub(crate) removed_at: Index,
+    /// The open question whether this replica is a member; 0 if none is.
+    pub(crate) question: u64,
     pub(crate) commit: Index,
     /// What `Output::Commit` has said.
     commit_given: Index,
@@ -69,6 +73,8 @@ impl Node {
             timing,
             membership,
             membership_index,
+            removed_at: 0,
+            question: 0,
             commit,
             commit_given: applied,
             applied,
@@ -277,6 +283,7 @@ impl Node {
             durable: self.gate.durable_index(),
             membership: self.membership.clone(),
             membership_index: self.membership_index,
+            removed: self.is_removed(),
             voteless: self.amnesia.is_some(),
             fenced: self.fenced,
             quiet: self.quiet,
@@ -298,6 +305,7 @@ impl Node {
             inflight_messages: peer.inflight.messages(),
             inflight_bytes: peer.inflight.bytes(),
             counts: peer.counts(),
+            forgot: peer.forgot.is_some(),
         };
         self.lead.peers.iter().map(status).collect()
     }

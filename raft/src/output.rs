@@ -100,8 +100,10 @@ pub struct PeerStatus {
     pub last_contact: Now,
     pub inflight_messages: usize,
     pub inflight_bytes: u64,
-    /// False while the peer has forgotten what it once acknowledged.
+    /// False while the peer has forgotten what it once acknowledged, and its term and vote with it.
     pub counts: bool,
+    /// It has forgotten and has not been healed, or is not known to know that it has.
+    pub forgot: bool,
 }
 
 /// A copy of everything worth showing. Costs an allocation per list; ask [`crate::Node`]'s small getters in hot paths.
@@ -123,6 +125,8 @@ pub struct Status {
     pub durable: Index,
     pub membership: Membership,
     pub membership_index: Index,
+    /// The group is known to go on without this replica.
+    pub removed: bool,
     pub voteless: bool,
     pub fenced: bool,
     pub quiet: bool,

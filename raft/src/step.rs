@@ -15,9 +15,11 @@ impl Node {
         if !addressed || message.term > NUMBER_MAX || self.is_idle_echo(&message) {
             return;
         }
-        if message.body == Body::Seek {
+        match message.body {
             // No matter of terms, and no reason for anyone but a leader to stir.
-            return self.on_seek(now, message.from);
+            Body::Seek { question } => return self.on_seek(now, message.from, question),
+            Body::Removed { index, question } => return self.on_removed(index, question),
+            _ => {}
         }
         self.stir(now);
         let heard = match message.term.cmp(&self.hard.term) {
@@ -86,7 +88,7 @@ impl Node {
                 self.on_heartbeat_reply(now, from, commit, round, amnesia);
             }
             Body::SnapshotReply { index, amnesia } => self.on_append_reply(now, from, index, 0, amnesia),
-            Body::Seek => {}
+            Body::Seek { .. } | Body::Removed { .. } => {}
         }
     }
 }

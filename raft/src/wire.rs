@@ -97,7 +97,8 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
             put_amnesia(out, *amnesia);
         }
         Body::TimeoutNow => out.push(12),
-        Body::Seek => out.push(13),
+        Body::Seek { question } => numbers(out, 13, [*question]),
+        Body::Removed { index, question } => numbers(out, 14, [*index, *question]),
     }
 }
 
@@ -124,7 +125,8 @@ fn decode_body(input: &mut Input) -> Result<Body, WireError> {
         }
         11 => Body::SnapshotReply { index: input.u64()?, amnesia: input.amnesia()? },
         12 => Body::TimeoutNow,
-        13 => Body::Seek,
+        13 => Body::Seek { question: input.u64()? },
+        14 => Body::Removed { index: input.u64()?, question: input.u64()? },
         kind => return Err(WireError::Unknown(kind)),
     })
 }

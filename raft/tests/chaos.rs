@@ -8,8 +8,8 @@
 
 mod cluster;
 
-use cluster::{Cluster, Packet};
-use raft::{CommitRule, Membership, MembershipChange, NodeId, Options};
+use cluster::{Cluster, Disk, Packet};
+use raft::{CommitRule, HardState, Membership, MembershipChange, NodeId, Options, PeerStatus};
 
 /// A small seeded generator (xorshift64*).
 struct Dice(u64);
@@ -40,6 +40,8 @@ struct Plan {
     forget: bool,
     /// ... or without anything.
     wipe: bool,
+    /// Who was removed asks whether it was, and drops everything once it knows.
+    leave: bool,
     options: Option<fn(NodeId, u64) -> Options>,
 }
 
@@ -51,6 +53,8 @@ struct Run {
     cut: Vec<(NodeId, NodeId)>,
     /// How rough this run is, in percent: calm runs get far, rough ones get into corners.
     rough: u64,
+    /// Replicas that dropped everything because they were removed.
+    left: u32,
 }
 
 impl Run {
@@ -62,7 +66,7 @@ impl Run {
         let others: Vec<u64> = (voters + 1..=plan.nodes).collect();
         let cluster = Cluster::new(&members, &others, seed, plan.options.unwrap_or(cluster::options));
         let rough = dice.below(101);
-        Run { cluster, dice, plan, cut: Vec::new(), rough }
+        Run { cluster, dice, plan, cut: Vec::new(), rough, left: 0 }
     }
 
     fn all(&self) -> Vec<NodeId> {
@@ -84,6 +88,7 @@ impl Run {
             91..93 => self.cut.clear(),
             93..95 => self.compact(),
             95 => self.members(),
+            96 if self.plan.leave => self.leave(),
             96..98 => self.hand_over(),
             _ => self.read_or_sleep(),
         }
@@ -173,13 +178,37 @@ impl Run {
         let Some(leader) = self.cluster.leader().filter(|_| self.plan.members_change) else { return };
         let all = self.all();
         let some = |dice: &mut Dice, percent| all.iter().copied().filter(|_| dice.chance(percent)).collect::<Vec<_>>();
-        let voters = some(&mut self.dice, 60);
+        let mut voters = some(&mut self.dice, 60);
         let mut learners = some(&mut self.dice, 30);
+        if self.plan.leave {
+            // Who dropped everything is a voter again only once it has acknowledged that it is a learner, and is healed.
+            let status = self.cluster.node(leader).status();
+            let there = |peer: &PeerStatus| !peer.forgot && peer.matched >= status.membership_index;
+            voters.retain(|id| *id == leader || status.peers.iter().any(|peer| peer.id == *id && there(peer)));
+        }
         learners.retain(|id| !voters.contains(id));
         let now = self.cluster.now;
         let _refusals_are_part_of_it =
             self.cluster.node(leader).propose_membership(now, MembershipChange { voters, learners });
         self.cluster.drain(leader);
+    }
+
+    fn leave(&mut self) {
+        let Some(id) = self.dice.pick(&self.cluster.up()) else { return };
+        if self.cluster.node(id).is_removed() {
+            self.cluster.crash(id, 0);
+            let hard = HardState { epoch: 1, ..HardState::default() };
+            let disk = Disk { hard, voteless: true, votes_lost: true, ..Disk::default() };
+            self.cluster.replicas.get_mut(&id).unwrap().disk = disk;
+            self.left += 1;
+            return;
+        }
+        for to in self.all() {
+            if to != id {
+                self.cluster.node(id).seek(to);
+            }
+        }
+        self.cluster.drain(id);
     }
 
     fn hand_over(&mut self) {
@@ -251,7 +280,7 @@ impl Run {
 fn run(plan: Plan, seeds: std::ops::Range<u64>, steps: u32) {
     let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
     let seeds = seeds.start..number("SEEDS").map_or(seeds.end, |count| seeds.start + count);
-    let mut committed = 0;
+    let (mut committed, mut left) = (0, 0);
     for seed in number("SEED").map_or(seeds.clone(), |seed| seed..seed + 1) {
         let told = Told(seed);
         let mut run = Run::new(seed, plan);
@@ -260,10 +289,12 @@ fn run(plan: Plan, seeds: std::ops::Range<u64>, steps: u32) {
         }
         run.converge();
         committed += run.cluster.committed();
+        left += run.left;
         std::mem::forget(told);
     }
     eprintln!("{committed} entries committed");
     assert!(committed > 20, "the schedules let nothing happen");
+    assert!(!plan.leave || left > 20, "only {left} replicas left");
 }
 
 /// Names the seed when the run panics.
@@ -288,6 +319,11 @@ fn five_replicas_agree_through_every_fault() {
 #[test]
 fn replicas_agree_while_members_change() {
     run(Plan { nodes: 5, members_change: true, ..Plan::default() }, 2_000..2_300, 3_000);
+}
+
+#[test]
+fn replicas_that_drop_everything_once_they_are_removed_endanger_nothing() {
+    run(Plan { nodes: 5, members_change: true, leave: true, ..Plan::default() }, 6_000..6_300, 4_000);
 }
 
 #[test]

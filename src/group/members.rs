@@ -30,7 +30,7 @@ impl Replica {
         let mut target: Vec<NodeId> = voters.iter().copied().map(node_id).collect();
         target.sort_unstable();
         target.dedup();
-        if target.is_empty() {
+        if target.is_empty() || self.target.as_ref() == Some(&target) {
             return;
         }
         self.target = Some(target);
@@ -84,9 +84,12 @@ fn next_step(status: &raft::Status, target: &[NodeId]) -> Step {
         learners.extend(missing);
         return Step::Propose(MembershipChange { voters: now.voters.clone(), learners });
     }
+    // Only who has acknowledged its own admission is surely there, in this life of it, and only who has nothing forgotten
+    // is a vote: two new voters without one would leave a group of one without a quorum.
     let current = |id: &NodeId| {
         let peer = status.peers.iter().find(|peer| peer.id == *id);
-        peer.is_some_and(|peer| peer.counts && peer.matched + MEMBERS_LAG_MAX >= status.last)
+        let there = |peer: &&raft::PeerStatus| !peer.forgot && peer.matched >= status.membership_index;
+        peer.filter(there).is_some_and(|peer| peer.matched + MEMBERS_LAG_MAX >= status.last)
     };
     if learners.iter().all(current) {
         return Step::Propose(MembershipChange { voters: target.to_vec(), learners: Vec::new() });

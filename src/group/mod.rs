@@ -18,6 +18,7 @@ mod catchup;
 mod core;
 mod early;
 mod heal;
+mod leave;
 mod links;
 mod log;
 mod mem;
@@ -163,6 +164,21 @@ impl Groups {
         self.found.keys().copied().collect()
     }
 
+    /// Whether recovery found a replica of it, more than the note that there was one, and nobody has opened it.
+    pub fn has_found(&self, group: GroupId) -> bool {
+        let replica = |found: &RecoveredGroup| found.kind.is_some() || found.last_index > 0 || found.damaged;
+        self.found.get(&group).is_some_and(replica)
+    }
+
+    pub fn is_open(&self, group: GroupId) -> bool {
+        self.groups.contains_key(&group)
+    }
+
+    /// Whether the group is known to go on without this replica: see [`GroupOutput::Removed`].
+    pub fn is_removed(&self, group: GroupId) -> bool {
+        self.groups.get(&group).is_some_and(Replica::is_removed)
+    }
+
     /// Appends a body to a group that this server leads; its index. `Appended` follows with the turn.
     pub fn propose(&mut self, now: Now, group: GroupId, body: Bytes) -> Result<u64, ProposeRefused> {
         let replica = self.groups.get_mut(&group).ok_or(ProposeRefused::Unknown)?;
@@ -180,9 +196,9 @@ impl Groups {
         self.core.space_low
     }
 
-    /// The voters that the group shall have. Every replica may be told; the leader acts: new ones join as learners, are
-    /// caught up, then one joint change makes them voters and lets the others go. The newest target wins; `false` if
-    /// no such group is open.
+    /// The voters that the group shall have. Every replica is told; the leader acts: new ones join as learners, are
+    /// caught up, then one joint change makes them voters and lets the others go, who look out for that. The newest target
+    /// wins; `false` if no such group is open.
     pub fn change_members(&mut self, now: Now, group: GroupId, voters: Vec<ServerId>) -> bool {
         let Some(replica) = self.groups.get_mut(&group) else { return false };
         replica.set_target(&mut self.core, now, &voters);

@@ -55,10 +55,10 @@ pub enum GroupOutput {
         term: u64,
         leader: Option<ServerId>,
     },
-    Members {
+    /// A membership without this replica is committed: the group goes on without it, and [`super::Groups::leave`] harms
+    /// nobody. Never said of the meta group.
+    Removed {
         group: GroupId,
-        voters: Vec<ServerId>,
-        learners: Vec<ServerId>,
     },
     /// A leader's state replaces the machine's; `RestoreEntry`s and `Restored` follow.
     Install {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The verbs are spread by concern: `turn` (raft's outputs), `send` (bodies for appends), `restore`, `retain`
-//! (checkpoints and space), `catchup`, `heal`, `members`.
+//! (checkpoints and space), `catchup`, `heal`, `members`, `leave`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,6 +18,7 @@ use super::catchup::receive::Receiver;
 use super::catchup::send::Sender;
 use super::core::{Core, Reader};
 use super::heal::Heal;
+use super::leave::Leave;
 use super::log::{Claim, Fetch, ReadTicket, Stored};
 use super::mem::MemLog;
 use super::output::{GroupOutput, LogLevel, ProposeRefused, ReadBody};
@@ -68,6 +69,7 @@ pub(super) struct Replica {
     pub marked: Option<u64>,
     pub forgotten: bool,
     pub heal: Heal,
+    pub leave: Leave,
     /// The voters that the group shall have.
     pub target: Option<Vec<NodeId>>,
     /// When the target is looked at again.
@@ -112,6 +114,7 @@ impl Replica {
             marked: None,
             forgotten: false,
             heal: Heal::default(),
+            leave: Leave::default(),
             target: None,
             members_at: None,
             led_since_ns: None,

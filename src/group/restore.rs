@@ -99,7 +99,8 @@ impl Replica {
         let membership = Membership::of(voters).unwrap_or_default();
         let alone = membership.voters == [me];
         let mut restore = Restore::new(HardState { epoch: self.epoch, ..HardState::default() });
-        restore.voteless = spec.forgetful && !alone;
+        // Who is called into a group that exists may have had a vote there in an earlier life.
+        restore.voteless = (spec.forgetful || spec.bootstrap.is_none()) && !alone;
         restore.votes_lost = restore.voteless;
         restore.membership = membership.clone();
         if self.mem.is_none() {
@@ -417,7 +418,7 @@ impl Replica {
         self.phase = Phase::Running;
         core.output(GroupOutput::Restored { group: self.id, committed });
         self.fence(core);
-        self.show_members(core, now);
+        self.follow_members(core, now);
         core.dirty.insert(self.id);
     }
 
@@ -428,7 +429,7 @@ impl Replica {
         node.install_snapshot(now.us, index, term, restore.membership);
         self.commit = index;
         self.receiver_done(core);
-        self.show_members(core, now);
+        self.follow_members(core, now);
         core.dirty.insert(self.id);
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   Persist ──► writes ──► log ──► (durable) ──► node.persisted
 //!      └──► window, Truncated, Appended           Commit ──► Committed
-//!   Send ──► bodies added ──► peers                Role, MembershipChanged ──► Role, Members, digests
+//!   Send ──► bodies added ──► peers                Role, MembershipChanged ──► Role, Removed, digests
 //! ```
 //!
 //! Writes of a group that the log has no room for stay in order and are tried again when something became durable or
@@ -47,11 +47,13 @@ impl Replica {
             core.busy.insert(self.id);
         }
         if matches!(self.phase, Phase::Running) {
+            self.ask_to_leave(core, now);
             while let Some(output) = self.node.as_mut().and_then(|node| node.poll()) {
                 self.act(core, now, output);
             }
             self.staged.clear();
             self.drive_members(core, now);
+            self.tell_removed(core);
             self.pump_senders(core, now);
             self.want_checkpoint(core);
         }
@@ -76,7 +78,7 @@ impl Replica {
                 self.active_us = now.us;
                 self.show_role(core, now);
             }
-            Output::MembershipChanged(_) => self.show_members(core, now),
+            Output::MembershipChanged(_) => self.follow_members(core, now),
             Output::SendSnapshot { to } => self.start_sender(core, now, server(to)),
             Output::Healed => self.remembered(core),
             Output::Diverged { from, index } => core.log(
@@ -234,15 +236,7 @@ impl Replica {
         self.led_since_ns = told.0.then_some(now.wall_ns);
     }
 
-    pub(super) fn show_members(&mut self, core: &mut Core, now: Now) {
-        let Some(node) = &self.node else { return };
-        let membership = node.membership();
-        let all = |ids: &[raft::NodeId]| ids.iter().copied().map(server).collect::<Vec<_>>();
-        let mut voters = [all(&membership.voters), all(&membership.outgoing)].concat();
-        voters.sort_unstable();
-        voters.dedup();
-        let learners = all(&membership.learners).into_iter().filter(|id| !voters.contains(id)).collect();
-        core.output(GroupOutput::Members { group: self.id, voters, learners });
+    pub(super) fn follow_members(&mut self, core: &mut Core, now: Now) {
         self.members_at = Some(now.us);
         self.register(core, now);
         self.follow_links(core, now);
@@ -250,10 +244,13 @@ impl Replica {
 
     /// When the group wants to be called next, or that it sleeps.
     fn rest(&mut self, core: &mut Core, now: Now) {
-        let mut due = [self.members_at, self.heal.due(), self.senders_due(), self.again_at].into_iter().flatten().min();
+        let running = matches!(self.phase, Phase::Running);
+        // What a replica does about its members waits until it is read.
+        let members = [self.members_at, self.leave.due()].into_iter().filter(|_| running);
+        let due = [self.heal.due(), self.senders_due(), self.again_at].into_iter().chain(members);
+        let mut due = due.flatten().min();
         let idle = due.is_none() && self.is_idle(core);
-        let phase = matches!(self.phase, Phase::Running);
-        if let Some(node) = self.node.as_deref_mut().filter(|node| phase && !node.is_quiet()) {
+        if let Some(node) = self.node.as_deref_mut().filter(|node| running && !node.is_quiet()) {
             let settled = idle && node.can_quiesce();
             let at = self.active_us + GROUP_QUIET_US;
             if settled && now.us >= at {

@@ -19,7 +19,7 @@ use crate::stream::{Answer, Stream, StreamOutput};
 
 /// Why a replica is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum After {
+pub(super) enum After {
     /// Its stream or consumer was deleted.
     GroupIsGone,
     /// The group goes on without this server.
@@ -34,6 +34,7 @@ impl JetStream {
         self.be_ready(now);
         if self.table_ready {
             self.open_all(now, view, false);
+            self.drop_orphans(now);
         }
     }
 
@@ -49,6 +50,7 @@ impl JetStream {
         for group in gone {
             self.close(now, group);
         }
+        self.drop_orphans(now);
     }
 
     pub fn on_table_copy(&mut self, now: Now, view: &View, table: &Table, forgets: Forgets) {
@@ -78,7 +80,7 @@ impl JetStream {
             TableChange::Server { server } => self.on_server_entered(now, view, server),
             TableChange::ServerGone { server } => self.on_server_gone(now, view, server),
             TableChange::Restored => {}
-            TableChange::Stream { key } => self.want_stream(now, view, &key, true),
+            TableChange::Stream { key } => self.want_stream(now, &key, true),
             TableChange::Consumer { key, name } => self.want_consumer(now, view, &key, &name, true),
             TableChange::StreamGone { key, slot, asked } => {
                 for consumer in slot.consumers.values() {
@@ -97,7 +99,7 @@ impl JetStream {
     fn open_all(&mut self, now: Now, view: &View, live: bool) {
         let keys: Vec<StreamKey> = self.table.streams().map(|(key, _)| key).collect();
         for key in keys {
-            self.want_stream(now, view, &key, live);
+            self.want_stream(now, &key, live);
             let names: Vec<String> = self
                 .table
                 .stream(&key.0, &key.1)
@@ -113,27 +115,33 @@ impl JetStream {
         self.recovered && home_core(group, self.cores) == self.me.core
     }
 
-    /// Opens a stream's replica if it should be here and is not; else brings its leader up to the table.
-    fn want_stream(&mut self, now: Now, view: &View, key: &StreamKey, live: bool) {
+    /// Opens a stream's replica if it should be here, or is and the group may still count on it; brings it up to the table.
+    pub(super) fn want_stream(&mut self, now: Now, key: &StreamKey, live: bool) {
         let Some(slot) = self.table.stream(&key.0, &key.1) else { return };
         let group = slot.group();
         if !self.lives_here(group) {
             return;
         }
-        if self.streams.contains_key(&group) {
-            self.align_stream(now, group);
-        } else if slot.has_peer(self.me.server) {
-            let Some(account) = self.accounts.id(&key.0) else {
-                let text =
-                    format!("stream {:?} belongs to account {:?}, which this server does not have", key.1, key.0);
-                return self.log(Level::Warn, text);
-            };
-            let hosted = self.new_stream(account, key, slot, !live);
-            let spec = self.stream_spec(slot);
-            self.streams.insert(group, hosted);
-            self.groups.open(now, spec);
+        if slot.has_peer(self.me.server) || self.groups.has_found(group) {
+            self.open_stream(now, key, live);
         }
-        let _ = view;
+        self.align_stream(now, group);
+    }
+
+    pub(super) fn open_stream(&mut self, now: Now, key: &StreamKey, live: bool) {
+        let Some(slot) = self.table.stream(&key.0, &key.1) else { return };
+        let group = slot.group();
+        if self.streams.contains_key(&group) || !self.lives_here(group) {
+            return;
+        }
+        let Some(account) = self.accounts.id(&key.0) else {
+            let text = format!("stream {:?} belongs to account {:?}, which this server does not have", key.1, key.0);
+            return self.log(Level::Warn, text);
+        };
+        let hosted = self.new_stream(account, key, slot, !live);
+        let spec = self.stream_spec(slot);
+        self.streams.insert(group, hosted);
+        self.groups.open(now, spec);
     }
 
     fn new_stream(&self, account: AccountId, key: &StreamKey, slot: &StreamSlot, created: bool) -> HostedStream {
@@ -172,29 +180,41 @@ impl JetStream {
         }
     }
 
-    fn want_consumer(&mut self, now: Now, view: &View, key: &StreamKey, name: &str, live: bool) {
+    pub(super) fn want_consumer(&mut self, now: Now, view: &View, key: &StreamKey, name: &str, live: bool) {
         let Some(stream) = self.table.stream(&key.0, &key.1) else { return };
         let Some(slot) = stream.consumers.get(name) else { return };
         let (group, stream_group) = (slot.group(), stream.group());
         if !self.lives_here(group) {
             return;
         }
-        if self.consumers.contains_key(&group) {
-            self.align_consumer(now, view, group);
+        if self.groups.has_found(group) {
+            self.open_stream(now, key, live);
+            self.open_consumer(now, key, name, live);
         } else if slot.has_peer(self.me.server) && self.streams.contains_key(&stream_group) {
-            let Some(account) = self.accounts.id(&key.0) else { return };
-            let memory = slot.config.mem_storage || stream.config.storage == StorageKind::Memory;
-            let spec = self.spec(group, GroupKind::Consumer, memory, &slot.bootstrap);
-            let mut hosted = new_consumer(account, key, name, stream_group, slot, !live);
-            if let Some(domain) = self.config.jetstream.as_ref().and_then(|js| js.domain.as_deref()) {
-                hosted.consumer.set_domain(domain);
-            }
-            self.consumers.insert(group, hosted);
-            if let Some(hosted) = self.streams.get_mut(&stream_group) {
-                hosted.consumers.push(group);
-            }
-            self.groups.open(now, spec);
+            self.open_consumer(now, key, name, live);
         }
+        self.align_consumer(now, view, group);
+    }
+
+    pub(super) fn open_consumer(&mut self, now: Now, key: &StreamKey, name: &str, live: bool) {
+        let Some(stream) = self.table.stream(&key.0, &key.1) else { return };
+        let Some(slot) = stream.consumers.get(name) else { return };
+        let (group, stream_group) = (slot.group(), stream.group());
+        let Some(account) = self.accounts.id(&key.0) else { return };
+        if self.consumers.contains_key(&group) || !self.streams.contains_key(&stream_group) {
+            return;
+        }
+        let memory = slot.config.mem_storage || stream.config.storage == StorageKind::Memory;
+        let spec = self.spec(group, GroupKind::Consumer, memory, &slot.bootstrap);
+        let mut hosted = new_consumer(account, key, name, stream_group, slot, !live);
+        if let Some(domain) = self.config.jetstream.as_ref().and_then(|js| js.domain.as_deref()) {
+            hosted.consumer.set_domain(domain);
+        }
+        self.consumers.insert(group, hosted);
+        if let Some(hosted) = self.streams.get_mut(&stream_group) {
+            hosted.consumers.push(group);
+        }
+        self.groups.open(now, spec);
     }
 
     pub(super) fn hosted_groups(&self) -> impl Iterator<Item = GroupId> {
@@ -215,7 +235,7 @@ impl JetStream {
         self.end(now, group, After::GroupIsGone);
     }
 
-    fn end(&mut self, now: Now, group: GroupId, after: After) {
+    pub(super) fn end(&mut self, now: Now, group: GroupId, after: After) {
         let leading = match (self.streams.remove(&group), self.consumers.remove(&group)) {
             (Some(stream), _) => stream.leading.then_some(stream.term),
             (_, Some(consumer)) => {
@@ -257,52 +277,15 @@ impl JetStream {
         self.answer(&answer, None, payload);
     }
 
-    pub(super) fn on_members(&mut self, now: Now, group: GroupId, voters: &[ServerId], learners: &[ServerId]) {
-        let me = self.me.server;
-        if voters.contains(&me) || learners.contains(&me) || group == GroupId::META {
-            return;
-        }
-        // The group went on without this replica: its data is dropped only if the table agrees.
-        if self.wanted_here(group) {
-            return;
-        }
-        match self.consumers.get(&group).map(|hosted| hosted.stream) {
-            Some(stream) => {
-                self.end(now, group, After::GroupGoesOn);
-                self.leave_stream(now, stream);
-            }
-            None => self.leave_stream(now, group),
-        }
-    }
-
-    /// A stream's replica goes after those of its consumers: their groups change by themselves, and one that has not done
-    /// so yet needs the votes of this server for it.
-    fn leave_stream(&mut self, now: Now, group: GroupId) {
-        let me = self.me.server;
-        let Some(status) = self.groups.status(group) else { return };
-        let member = status.voters.contains(&me) || status.learners.contains(&me);
-        let free = self.streams.get(&group).is_some_and(|hosted| hosted.consumers.is_empty());
-        if free && !member && !self.wanted_here(group) {
-            self.end(now, group, After::GroupGoesOn);
-        }
-    }
-
-    /// Whether the table wants a replica of an open group on this server.
-    fn wanted_here(&self, group: GroupId) -> bool {
-        let me = self.me.server;
-        if let Some(hosted) = self.streams.get(&group) {
-            return self.table.stream(&hosted.key.0, &hosted.key.1).is_some_and(|slot| slot.has_peer(me));
-        }
-        let Some(hosted) = self.consumers.get(&group) else { return true };
-        let slot = self.table.consumer(&hosted.key.0, &hosted.key.1, &hosted.name);
-        slot.is_some_and(|slot| slot.has_peer(me))
-    }
-
-    /// The leader's duty: the group's configuration and members follow the table.
+    /// The group's members follow the table; so does its configuration, which is the leader's duty.
     fn align_stream(&mut self, now: Now, group: GroupId) {
         let Some(hosted) = self.streams.get_mut(&group) else { return };
         let Some(slot) = self.table.stream(&hosted.key.0, &hosted.key.1) else { return };
-        if !hosted.leading || slot.group() != group {
+        if slot.group() != group {
+            return;
+        }
+        self.groups.change_members(now, group, slot.peers.iter().map(|server| ServerId(*server)).collect());
+        if !hosted.leading {
             return;
         }
         let first = !hosted.created && hosted.asked_config.is_none();
@@ -317,8 +300,6 @@ impl JetStream {
             hosted.stream.propose_config(now, slot.config.clone(), answer);
             self.busy_streams.insert(group);
         }
-        let peers = slot.peers.iter().map(|server| ServerId(*server)).collect();
-        self.groups.change_members(now, group, peers);
     }
 
     pub(super) fn stream_role(&mut self, now: Now, group: GroupId, leading: bool, term: u64) {
@@ -341,10 +322,13 @@ impl JetStream {
     fn align_consumer(&mut self, now: Now, view: &View, group: GroupId) {
         let Some(hosted) = self.consumers.get_mut(&group) else { return };
         let Some(slot) = self.table.consumer(&hosted.key.0, &hosted.key.1, &hosted.name) else { return };
-        if !hosted.leading || slot.group() != group {
+        if slot.group() != group {
             return;
         }
-        let peers = slot.peers.iter().map(|server| ServerId(*server)).collect();
+        self.groups.change_members(now, group, slot.peers.iter().map(|server| ServerId(*server)).collect());
+        if !hosted.leading {
+            return;
+        }
         let asked = slot.asked.clone();
         let update = hosted.created;
         let differs = hosted.consumer.config() != &slot.config;
@@ -358,7 +342,6 @@ impl JetStream {
         if let Some(hosted) = self.consumers.get_mut(&group) {
             hosted.created = true;
         }
-        self.groups.change_members(now, group, peers);
     }
 
     fn answer_consumer(&mut self, now: Now, view: &View, group: GroupId, asked: &Asked) {

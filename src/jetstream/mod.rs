@@ -14,6 +14,7 @@ mod evicted;
 mod fetch;
 mod gather;
 mod hosted;
+mod leaving;
 mod links;
 mod meta;
 mod outputs;
@@ -182,6 +183,7 @@ impl JetStream {
                 if group == GroupId::META {
                     self.meet_meta(now, &message);
                 }
+                self.meet(now, view, group, &message);
                 self.groups.on_raft(now, from.server, group, message, bodies);
             }
             NodeMsg::Catchup { group, epoch, step } => self.groups.on_catchup(now, from.server, group, epoch, step),

@@ -21,7 +21,7 @@ impl JetStream {
             GroupOutput::Truncated { group, from } => self.on_truncated(group, from),
             GroupOutput::Committed { group, upto } => self.on_committed(now, view, group, upto),
             GroupOutput::Role { group, leading, term, .. } => self.on_role(now, view, group, leading, term),
-            GroupOutput::Members { group, voters, learners } => self.on_members(now, group, &voters, &learners),
+            GroupOutput::Removed { group } => self.on_removed(now, group),
             GroupOutput::Read { token, result, .. } => self.on_read(now, view, token, result),
             GroupOutput::WantCheckpoint { group } => self.checkpoint(now, group),
             GroupOutput::Checkpointed { group, index } => self.on_checkpointed(now, view, group, index),

@@ -30,7 +30,7 @@ fn some_entries(rng: &mut Rng, prev: Index) -> Vec<Entry> {
 fn some_body(rng: &mut Rng) -> Body {
     let (a, b, c) = (rng.next(), rng.next(), rng.next());
     let flag = rng.below(2) == 1;
-    match rng.below(13) {
+    match rng.below(14) {
         0 => Body::PreVote { last_index: a, last_term: b },
         1 => Body::PreVoteReply { granted: flag },
         2 => Body::Vote { last_index: a, last_term: b, transfer: flag },
@@ -46,7 +46,8 @@ fn some_body(rng: &mut Rng) -> Body {
         9 => Body::Snapshot { index: a, term: b, membership: Box::new(some_membership(rng)) },
         10 => Body::SnapshotReply { index: a, amnesia: some_amnesia(rng) },
         11 => Body::TimeoutNow,
-        _ => Body::Seek,
+        12 => Body::Removed { index: a, question: b },
+        _ => Body::Seek { question: a },
     }
 }
 

@@ -395,7 +395,12 @@ pub fn show_status(status: &Status) -> String {
     text += &format!(" log {}..={} durable {}", status.first, status.last, status.durable);
     text += &format!(" commit {} applied {}", status.commit, status.applied);
     text += &format!(" members {}@{}", show_members(&status.membership), status.membership_index);
-    let flags = [(status.voteless, "voteless"), (status.fenced, "fenced"), (status.quiet, "quiet")];
+    let flags = [
+        (status.voteless, "voteless"),
+        (status.fenced, "fenced"),
+        (status.quiet, "quiet"),
+        (status.removed, "removed"),
+    ];
     for (_, name) in flags.iter().filter(|flag| flag.0) {
         text += &format!(" {name}");
     }
@@ -462,7 +467,8 @@ pub fn show_message(message: &Message) -> String {
         Body::PreVoteReply { granted } => format!("pre-vote {}", if *granted { "yes" } else { "no" }),
         Body::VoteReply { granted } => format!("vote {}", if *granted { "yes" } else { "no" }),
         Body::TimeoutNow => "take over".into(),
-        Body::Seek => "who leads?".into(),
+        Body::Seek { .. } => "who leads?".into(),
+        Body::Removed { index, .. } => format!("removed at {index}"),
     };
     format!("{}>{} [{}] {body}", message.from, message.to, message.term)
 }

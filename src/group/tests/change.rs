@@ -154,7 +154,8 @@ fn members_change_from_one_to_five_and_back_while_serving() {
                 })
             });
             for at in open.iter().filter(|at| !voters.contains(at)) {
-                world.close_at(id(*at), G);
+                world.until(20_000_000, "removed", |world| world.is_removed(id(*at), G));
+                world.leave_at(id(*at), G);
             }
             open = voters.to_vec();
             world.put(G, value(1, 10));
@@ -332,9 +333,7 @@ fn a_server_that_left_gives_no_vote_to_one_that_slept() {
     world.pump(stays);
     world.until(10_000_000, "alone", |world| world.status(stays, G).is_some_and(|status| status.voters == [stays]));
     world.run(100_000);
-    let time = Now { us: world.now, wall_ns: 0 };
-    world.groups(leaves).leave(time, G);
-    world.pump(leaves);
+    world.leave_at(leaves, G);
     world.run(100_000);
     world.crash(leaves);
     world.crash(stays);
@@ -344,6 +343,39 @@ fn a_server_that_left_gives_no_vote_to_one_that_slept() {
     assert_eq!(world.leader(G), None);
     world.start(stays);
     world.until(10_000_000, "the one that stayed leads", |world| world.leader(G) == Some(stays));
+}
+
+/// An uncommitted change is no reason to leave: it may never come to be, and then the vote is missing.
+#[test]
+fn a_replica_stays_until_its_removal_is_committed_and_hears_of_it_even_if_it_slept() {
+    let mut world = started(63, 3, GroupKind::Stream, &[1, 2, 3]);
+    let stays = world.leader(G).unwrap();
+    let others: Vec<ServerId> = (1..=3).map(id).filter(|at| *at != stays).collect();
+    let (cut, sleeps) = (others[0], others[1]);
+    world.crash(sleeps);
+    let tell = |world: &mut World, at: ServerId| {
+        let time = Now { us: world.now, wall_ns: 0 };
+        assert!(world.groups(at).change_members(time, G, vec![stays]));
+        world.pump(at);
+    };
+    // The leader hears nobody, so its change is not committed; the others are told by the table all the same.
+    world.cut.insert((cut, stays));
+    tell(&mut world, stays);
+    tell(&mut world, cut);
+    world.run(150_000);
+    assert!(world.status(cut, G).is_some_and(|status| status.last > world.acked[&G]), "the change has not arrived");
+    world.run(5_000_000);
+    assert!(!world.is_removed(cut, G) && !world.is_removed(stays, G));
+    world.cut.clear();
+    world.until(20_000_000, "removed", |world| world.is_removed(cut, G));
+    world.leave_at(cut, G);
+    world.start(sleeps);
+    world.until(5_000_000, "back", |world| world.status(sleeps, G).is_some_and(|status| status.term > 0));
+    tell(&mut world, sleeps);
+    world.until(20_000_000, "removed", |world| world.is_removed(sleeps, G));
+    world.leave_at(sleeps, G);
+    world.put(G, value(1, 10));
+    assert_eq!(world.leader(G), Some(stays));
 }
 
 #[test]

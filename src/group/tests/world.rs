@@ -186,6 +186,20 @@ impl World {
         self.pump(at);
     }
 
+    /// What the hub does with [`GroupOutput::Removed`].
+    pub fn leave_at(&mut self, at: ServerId, group: GroupId) {
+        let time = now(self.now);
+        let server = self.servers.get_mut(&at).unwrap();
+        server.specs.remove(&group);
+        server.machines.remove(&group);
+        server.groups.as_mut().unwrap().leave(time, group);
+        self.pump(at);
+    }
+
+    pub fn is_removed(&self, at: ServerId, group: GroupId) -> bool {
+        self.servers[&at].groups.as_ref().is_some_and(|groups| groups.is_removed(group))
+    }
+
     pub fn groups(&mut self, at: ServerId) -> &mut Groups {
         self.servers.get_mut(&at).unwrap().groups.as_mut().unwrap()
     }
@@ -419,7 +433,7 @@ impl World {
                     groups.release(group, first);
                 }
             }
-            GroupOutput::Members { .. } | GroupOutput::SpaceLow | GroupOutput::SpaceBack | GroupOutput::SpaceWanted => {
+            GroupOutput::Removed { .. } | GroupOutput::SpaceLow | GroupOutput::SpaceBack | GroupOutput::SpaceWanted => {
             }
         }
         if let Some((group, list)) = applied {

@@ -1,0 +1,120 @@
+//! Replicas that the table does not want here: they stay until their groups have let them go.
+//!
+//! ```text
+//!   table: not here any more ──► the group is told its members ──► Removed ──► dropped (a stream after its consumers)
+//!   recovery: one that is not wanted ──► opened, asks                 ▲
+//!   a member counts on one that is gone ──► opened, has forgotten ────┘
+//! ```
+//!
+//! Its vote may still be needed: a change of members is decided by the old members too. What recovery found of groups
+//! that the table has deleted is dropped at once.
+
+use std::collections::BTreeSet;
+
+use super::JetStream;
+use super::backend::After;
+use crate::cluster::table::StreamKey;
+use crate::cluster::view::View;
+use crate::event::Level;
+use crate::ids::{GroupId, Now};
+
+impl JetStream {
+    /// The group goes on without this replica: it is dropped if the table agrees.
+    pub(super) fn on_removed(&mut self, now: Now, group: GroupId) {
+        if self.wanted_here(group) {
+            return;
+        }
+        match self.consumers.get(&group).map(|hosted| hosted.stream) {
+            Some(stream) => {
+                self.drop_left(now, group);
+                self.leave_stream(now, stream);
+            }
+            None => self.leave_stream(now, group),
+        }
+    }
+
+    /// A stream's replica goes after those of its consumers: their groups change by themselves, and one that has not done
+    /// so yet needs the votes of this server for it.
+    fn leave_stream(&mut self, now: Now, group: GroupId) {
+        let free = self.streams.get(&group).is_some_and(|hosted| hosted.consumers.is_empty());
+        if free && self.groups.is_removed(group) && !self.wanted_here(group) {
+            self.drop_left(now, group);
+        }
+    }
+
+    fn drop_left(&mut self, now: Now, group: GroupId) {
+        let stream = self.streams.get(&group).map(|hosted| format!("stream {:?}", hosted.key.1));
+        let consumer = || self.consumers.get(&group).map(|hosted| format!("consumer {:?}", hosted.name));
+        if let Some(what) = stream.or_else(consumer) {
+            self.log(Level::Info, format!("{what} goes on without this server; its replica here is dropped"));
+        }
+        self.end(now, group, After::GroupGoesOn);
+    }
+
+    /// Whether the table wants a replica of an open group on this server.
+    fn wanted_here(&self, group: GroupId) -> bool {
+        let me = self.me.server;
+        if let Some(hosted) = self.streams.get(&group) {
+            return self.table.stream(&hosted.key.0, &hosted.key.1).is_some_and(|slot| slot.has_peer(me));
+        }
+        let Some(hosted) = self.consumers.get(&group) else { return true };
+        let slot = self.table.consumer(&hosted.key.0, &hosted.key.1, &hosted.name);
+        slot.is_some_and(|slot| slot.has_peer(me))
+    }
+
+    /// A message of raft has come for a group. When its sender counts on a replica here that is not open, though the table
+    /// knows the group, there was one in a former life, and nobody has told the group that it is gone.
+    pub(super) fn meet(&mut self, now: Now, view: &View, group: GroupId, message: &raft::Message) {
+        use raft::Body::{Append, Heartbeat, PreVote, Snapshot, Vote};
+        let counts =
+            matches!(message.body, Append { .. } | Heartbeat { .. } | Snapshot { .. } | PreVote { .. } | Vote { .. });
+        let new = group.created_at() > self.table.applied;
+        if !counts || new || group == GroupId::META || self.groups.is_open(group) || !self.table_ready {
+            return;
+        }
+        let Some((key, name)) = self.find(group) else { return };
+        if self.accounts.id(&key.0).is_none() {
+            return;
+        }
+        self.log(Level::Info, format!("group {} counts on a replica here that is gone; it begins empty", group.0));
+        self.open_stream(now, &key, true);
+        if let Some(name) = name {
+            self.open_consumer(now, &key, &name, true);
+            self.want_consumer(now, view, &key, &name, true);
+        }
+        self.want_stream(now, &key, true);
+    }
+
+    /// The stream, and if it is one's, the consumer that the table has under this group.
+    fn find(&self, group: GroupId) -> Option<(StreamKey, Option<String>)> {
+        let of_home = |id: u64| GroupId(id).home_key() == group.home_key();
+        for (key, slot) in self.table.streams().filter(|(_, slot)| of_home(slot.group)) {
+            if slot.group() == group {
+                return Some((key, None));
+            }
+            if let Some((name, _)) = slot.consumers.iter().find(|(_, slot)| slot.group() == group) {
+                return Some((key, Some(name.clone())));
+            }
+        }
+        None
+    }
+
+    /// Groups that recovery found and that the table has deleted since.
+    pub(super) fn drop_orphans(&mut self, now: Now) {
+        let orphans = self.groups.orphans();
+        if orphans.is_empty() || !self.recovered {
+            return;
+        }
+        let mut known = BTreeSet::from([GroupId::META]);
+        for (_, slot) in self.table.streams() {
+            known.insert(slot.group());
+            known.extend(slot.consumers.values().map(|slot| slot.group()));
+        }
+        let deleted = |group: &GroupId| !known.contains(group) && group.created_at() <= self.table.applied;
+        for group in orphans.into_iter().filter(deleted).collect::<Vec<_>>() {
+            let text = format!("group {} was deleted while this server was away; its data is dropped", group.0);
+            self.log(Level::Info, text);
+            self.groups.close(now, group);
+        }
+    }
+}
