@@ -232,7 +232,8 @@ impl World {
                 let consumers = js.consumers().iter().filter(|(_, hosted)| hosted.restored);
                 let consumers =
                     consumers.map(|(group, hosted)| (*group, hosted.consumer.applied(), hosted.consumer.fingerprint()));
-                for (group, applied, print) in streams.chain(consumers) {
+                // One that has applied nothing is as its table was when it was opened.
+                for (group, applied, print) in streams.chain(consumers).filter(|(_, applied, _)| *applied > 0) {
                     let first = seen.entry((group, applied)).or_insert((print, server.name.clone()));
                     if first.0 != print {
                         let names = (&first.1, &server.name);

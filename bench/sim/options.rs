@@ -50,7 +50,7 @@ impl Options {
             cores: dice.between(1, 2) as u16,
             storm_ms: 6_000,
             segment_bytes: 1 << 20,
-            faults: Faults { edits: false, ..Faults::roll(&mut dice) },
+            faults: Faults::roll(&mut dice),
             mutant: None,
             trace: false,
         }

@@ -28,6 +28,8 @@ pub(super) use storage::ReadTicket;
 const DESCRIPTOR: RecordKind = RecordKind::local(0);
 const MARKER: RecordKind = RecordKind::local(1);
 const FORGOTTEN: RecordKind = RecordKind::local(2);
+/// Of the whole core; stands under the meta group.
+const ACTED: RecordKind = RecordKind::local(3);
 
 /// An entry as it stands in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,6 +267,16 @@ impl Disk {
 
     pub fn append_forgotten(&mut self, group: GroupId, epoch: u32, forgotten: bool) -> Room {
         self.append(group, FORGOTTEN, epoch, 0, 0, Bytes::copy_from_slice(&[u8::from(forgotten)]))
+    }
+
+    /// Groups are about to be dropped because the table, as of this index, says so.
+    pub fn append_acted(&mut self, table_index: u64) -> Room {
+        self.append(GroupId::META, ACTED, 0, 0, table_index, Bytes::new())
+    }
+
+    /// The newest table that groups were dropped by.
+    pub fn acted(&mut self) -> u64 {
+        self.small(GroupId::META, ACTED, &mut false).map_or(0, |record| record.index)
     }
 
     /// Sequence number of the newest append: "everything so far".

@@ -64,6 +64,9 @@ pub struct Groups {
     found: BTreeMap<GroupId, RecoveredGroup>,
     /// Closed, and the log had no room for the tombstone yet.
     dropping: Vec<GroupId>,
+    /// The table that groups are dropped by, and the newest one that the log names as such.
+    acting_on: u64,
+    acted_on: u64,
     space_retry_at: Option<u64>,
     /// When the next piece of what is stored is verified.
     scrub_at: Option<u64>,
@@ -84,6 +87,8 @@ impl Groups {
             groups: BTreeMap::new(),
             found: BTreeMap::new(),
             dropping: Vec::new(),
+            acting_on: 0,
+            acted_on: 0,
             space_retry_at: None,
             scrub_at: None,
             mark_at: None,
@@ -142,20 +147,29 @@ impl Groups {
         self.drop_closed();
     }
 
-    /// Drops the group because it goes on without this server. What stays is a note that an earlier life may have voted
-    /// here: if the group is opened again, by a later change or by a table that is older than this one after a crash, the
-    /// replica neither votes nor founds anything before the group has taught it everything.
-    pub fn leave(&mut self, now: Now, group: GroupId) {
-        let epoch = self.groups.get(&group).filter(|replica| replica.mem.is_none()).map(|replica| replica.epoch);
-        self.close(now, group);
-        let Some(epoch) = epoch.filter(|_| !self.dropping.contains(&group)) else { return };
-        if self.core.disk.append_forgotten(group, epoch, true).is_ok() {
-            self.found.insert(group, RecoveredGroup { group, kind: None, last_index: 0, damaged: false });
-        }
+    /// What is closed from now on is closed because the table says so as of this index. A restart may know an older table
+    /// at first: whoever follows it must not found a group that was dropped by a newer one.
+    pub fn act_on(&mut self, table_index: u64) {
+        self.acting_on = self.acting_on.max(table_index);
+    }
+
+    /// The newest table that groups were dropped by, in this life or an earlier one.
+    pub fn acted_on(&self) -> u64 {
+        self.acting_on
     }
 
     fn drop_closed(&mut self) {
         let disk = &mut self.core.disk;
+        if self.dropping.is_empty() {
+            return;
+        }
+        // In front of the drops, so that they are never durable without it.
+        if self.acted_on < self.acting_on {
+            if disk.append_acted(self.acting_on).is_err() {
+                return;
+            }
+            self.acted_on = self.acting_on;
+        }
         self.dropping.retain(|group| disk.drop_group(*group).is_err());
     }
 
@@ -164,10 +178,9 @@ impl Groups {
         self.found.keys().copied().collect()
     }
 
-    /// Whether recovery found a replica of it, more than the note that there was one, and nobody has opened it.
+    /// Whether recovery found a replica of it that nobody has opened.
     pub fn has_found(&self, group: GroupId) -> bool {
-        let replica = |found: &RecoveredGroup| found.kind.is_some() || found.last_index > 0 || found.damaged;
-        self.found.get(&group).is_some_and(replica)
+        self.found.contains_key(&group)
     }
 
     pub fn is_open(&self, group: GroupId) -> bool {
@@ -401,7 +414,11 @@ impl Groups {
                 for text in texts {
                     self.core.log(LogLevel::Error, format!("the store is damaged: {text}"));
                 }
-                self.found = groups.iter().map(|found| (found.group, found.clone())).collect();
+                // Of the meta group the other cores have the note of what they acted on, no replica.
+                let hosted = |found: &&RecoveredGroup| self.core.options.core == 0 || found.group != GroupId::META;
+                self.found = groups.iter().filter(hosted).map(|found| (found.group, found.clone())).collect();
+                self.acted_on = self.core.disk.acted();
+                self.acting_on = self.acted_on;
                 self.scrub_at = Some(now.us + SCRUB_US);
                 self.core.output(GroupOutput::Recovered(groups));
             }

@@ -55,7 +55,7 @@ pub enum GroupOutput {
         term: u64,
         leader: Option<ServerId>,
     },
-    /// A membership without this replica is committed: the group goes on without it, and [`super::Groups::leave`] harms
+    /// A membership without this replica is committed: the group goes on without it, and closing it here harms
     /// nobody. Never said of the meta group.
     Removed {
         group: GroupId,

@@ -17,15 +17,6 @@ use crate::ids::{AccountId, GroupId, Now, ServerId};
 use crate::stream::config::StorageKind;
 use crate::stream::{Answer, Stream, StreamOutput};
 
-/// Why a replica is dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum After {
-    /// Its stream or consumer was deleted.
-    GroupIsGone,
-    /// The group goes on without this server.
-    GroupGoesOn,
-}
-
 impl JetStream {
     pub(super) fn on_recovered(&mut self, now: Now, view: &View, found: &[RecoveredGroup]) {
         self.recovered = true;
@@ -60,6 +51,7 @@ impl JetStream {
 
     /// Committed entries: on core 0 from the meta group, elsewhere by mail.
     pub fn on_table(&mut self, now: Now, view: &View, entries: Vec<(u64, MetaEntry)>) {
+        let behind = !self.caught_up();
         for (index, entry) in entries {
             if index <= self.table.applied {
                 continue;
@@ -67,6 +59,9 @@ impl JetStream {
             if let Some(change) = self.table.apply(index, entry) {
                 self.on_change(now, view, change);
             }
+        }
+        if behind && self.caught_up() {
+            self.open_all(now, view, false);
         }
     }
 
@@ -122,7 +117,7 @@ impl JetStream {
         if !self.lives_here(group) {
             return;
         }
-        if slot.has_peer(self.me.server) || self.groups.has_found(group) {
+        if slot.has_peer(self.me.server) && self.caught_up() || self.groups.has_found(group) {
             self.open_stream(now, key, live);
         }
         self.align_stream(now, group);
@@ -183,14 +178,14 @@ impl JetStream {
     pub(super) fn want_consumer(&mut self, now: Now, view: &View, key: &StreamKey, name: &str, live: bool) {
         let Some(stream) = self.table.stream(&key.0, &key.1) else { return };
         let Some(slot) = stream.consumers.get(name) else { return };
-        let (group, stream_group) = (slot.group(), stream.group());
+        let group = slot.group();
         if !self.lives_here(group) {
             return;
         }
         if self.groups.has_found(group) {
             self.open_stream(now, key, live);
             self.open_consumer(now, key, name, live);
-        } else if slot.has_peer(self.me.server) && self.streams.contains_key(&stream_group) {
+        } else if slot.has_peer(self.me.server) && self.caught_up() {
             self.open_consumer(now, key, name, live);
         }
         self.align_consumer(now, view, group);
@@ -231,11 +226,7 @@ impl JetStream {
     }
 
     /// Drops a replica for good.
-    fn close(&mut self, now: Now, group: GroupId) {
-        self.end(now, group, After::GroupIsGone);
-    }
-
-    pub(super) fn end(&mut self, now: Now, group: GroupId, after: After) {
+    pub(super) fn close(&mut self, now: Now, group: GroupId) {
         let leading = match (self.streams.remove(&group), self.consumers.remove(&group)) {
             (Some(stream), _) => stream.leading.then_some(stream.term),
             (_, Some(consumer)) => {
@@ -254,10 +245,8 @@ impl JetStream {
             self.out.push_back(JsOutput::Unlead { group, term });
         }
         if self.lives_here(group) {
-            match after {
-                After::GroupIsGone => self.groups.close(now, group),
-                After::GroupGoesOn => self.groups.leave(now, group),
-            }
+            self.groups.act_on(self.table.applied);
+            self.groups.close(now, group);
         }
     }
 

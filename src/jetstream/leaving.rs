@@ -12,7 +12,6 @@
 use std::collections::BTreeSet;
 
 use super::JetStream;
-use super::backend::After;
 use crate::cluster::table::StreamKey;
 use crate::cluster::view::View;
 use crate::event::Level;
@@ -48,7 +47,7 @@ impl JetStream {
         if let Some(what) = stream.or_else(consumer) {
             self.log(Level::Info, format!("{what} goes on without this server; its replica here is dropped"));
         }
-        self.end(now, group, After::GroupGoesOn);
+        self.close(now, group);
     }
 
     /// Whether the table wants a replica of an open group on this server.
@@ -69,7 +68,8 @@ impl JetStream {
         let counts =
             matches!(message.body, Append { .. } | Heartbeat { .. } | Snapshot { .. } | PreVote { .. } | Vote { .. });
         let new = group.created_at() > self.table.applied;
-        if !counts || new || group == GroupId::META || self.groups.is_open(group) || !self.table_ready {
+        let known = self.table_ready && !new && self.caught_up();
+        if !counts || !known || group == GroupId::META || self.groups.is_open(group) {
             return;
         }
         let Some((key, name)) = self.find(group) else { return };
@@ -99,6 +99,12 @@ impl JetStream {
         None
     }
 
+    /// Whether the table is at least as new as the one that groups were dropped by. Before that, a group that the table
+    /// wants and the log does not have may be one of those.
+    pub(super) fn caught_up(&self) -> bool {
+        self.table.applied >= self.groups.acted_on()
+    }
+
     /// Groups that recovery found and that the table has deleted since.
     pub(super) fn drop_orphans(&mut self, now: Now) {
         let orphans = self.groups.orphans();
@@ -114,6 +120,7 @@ impl JetStream {
         for group in orphans.into_iter().filter(deleted).collect::<Vec<_>>() {
             let text = format!("group {} was deleted while this server was away; its data is dropped", group.0);
             self.log(Level::Info, text);
+            self.groups.act_on(self.table.applied);
             self.groups.close(now, group);
         }
     }

@@ -192,7 +192,7 @@ impl World {
         let server = self.servers.get_mut(&at).unwrap();
         server.specs.remove(&group);
         server.machines.remove(&group);
-        server.groups.as_mut().unwrap().leave(time, group);
+        server.groups.as_mut().unwrap().close(time, group);
         self.pump(at);
     }
 
