@@ -65,8 +65,8 @@ pub struct Groups {
     /// Closed, and the log had no room for the tombstone yet.
     dropping: Vec<GroupId>,
     /// The table that groups are dropped by, and the newest one that the log names as such.
-    acting_on: u64,
     acted_on: u64,
+    acted_noted: u64,
     space_retry_at: Option<u64>,
     /// When the next piece of what is stored is verified.
     scrub_at: Option<u64>,
@@ -87,8 +87,8 @@ impl Groups {
             groups: BTreeMap::new(),
             found: BTreeMap::new(),
             dropping: Vec::new(),
-            acting_on: 0,
             acted_on: 0,
+            acted_noted: 0,
             space_retry_at: None,
             scrub_at: None,
             mark_at: None,
@@ -150,12 +150,12 @@ impl Groups {
     /// What is closed from now on is closed because the table says so as of this index. A restart may know an older table
     /// at first: whoever follows it must not found a group that was dropped by a newer one.
     pub fn act_on(&mut self, table_index: u64) {
-        self.acting_on = self.acting_on.max(table_index);
+        self.acted_on = self.acted_on.max(table_index);
     }
 
     /// The newest table that groups were dropped by, in this life or an earlier one.
     pub fn acted_on(&self) -> u64 {
-        self.acting_on
+        self.acted_on
     }
 
     fn drop_closed(&mut self) {
@@ -164,11 +164,11 @@ impl Groups {
             return;
         }
         // In front of the drops, so that they are never durable without it.
-        if self.acted_on < self.acting_on {
-            if disk.append_acted(self.acting_on).is_err() {
+        if self.acted_noted < self.acted_on {
+            if disk.append_acted(self.acted_on).is_err() {
                 return;
             }
-            self.acted_on = self.acting_on;
+            self.acted_noted = self.acted_on;
         }
         self.dropping.retain(|group| disk.drop_group(*group).is_err());
     }
@@ -417,8 +417,8 @@ impl Groups {
                 // Of the meta group the other cores have the note of what they acted on, no replica.
                 let hosted = |found: &&RecoveredGroup| self.core.options.core == 0 || found.group != GroupId::META;
                 self.found = groups.iter().filter(hosted).map(|found| (found.group, found.clone())).collect();
-                self.acted_on = self.core.disk.acted();
-                self.acting_on = self.acted_on;
+                self.acted_noted = self.core.disk.acted();
+                self.acted_on = self.acted_noted;
                 self.scrub_at = Some(now.us + SCRUB_US);
                 self.core.output(GroupOutput::Recovered(groups));
             }
