@@ -229,4 +229,35 @@ mod tests {
             assert!(Request::parse(bad).is_none(), "{bad:?}");
         }
     }
+
+    #[test]
+    fn no_change_of_bytes_makes_a_request_panic() {
+        let seed = b"GET /varz?subs=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut draw = move |n: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % n as u64) as usize
+        };
+        let (mut read, mut refused) = (0, 0);
+        for _ in 0..20_000 {
+            let mut bytes = seed.to_vec();
+            for _ in 0..1 + draw(4) {
+                let at = draw(bytes.len());
+                match draw(4) {
+                    0 => bytes[at] = b" \r\n:/\0\xff?"[draw(8)],
+                    1 => bytes.insert(at, b" \r\n:/\0\xff?"[draw(8)]),
+                    2 => bytes.truncate(at + 1),
+                    _ if bytes.len() > 1 => drop(bytes.remove(at)),
+                    _ => {}
+                }
+            }
+            let Some(end) = find_end(&bytes) else { continue };
+            let head = String::from_utf8_lossy(&bytes[..end + 4]).into_owned();
+            let counter = if Request::parse(&head).is_some() { &mut read } else { &mut refused };
+            *counter += 1;
+        }
+        assert!(read > 500 && refused > 500, "{read} read, {refused} refused");
+    }
 }
