@@ -66,7 +66,7 @@ impl Log {
         self.plan_free();
         self.plan_move();
         self.plan_trim();
-        if self.low && self.has_space(self.set.usable(), Claim::Plain) {
+        if self.low && self.has_space(self.set.usable() / 4, Claim::Plain) {
             self.low = false;
             self.events.push_back(LogEvent::SpaceBack);
         }
