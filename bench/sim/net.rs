@@ -287,7 +287,9 @@ impl World {
         match (self.options.mutant, msg) {
             (Some(Mutant::LeadLost), NodeMsg::Lead(_)) if self.dice.chance(30) => None,
             (Some(Mutant::VoteForgotten), NodeMsg::Raft { group, mut message, bodies }) => {
-                if let raft::Body::VoteReply { granted } | raft::Body::PreVoteReply { granted } = &mut message.body {
+                if let raft::Body::VoteReply { granted, .. } | raft::Body::PreVoteReply { granted, .. } =
+                    &mut message.body
+                {
                     *granted = true;
                 }
                 Some(NodeMsg::Raft { group, message, bodies })

@@ -3,6 +3,7 @@
 //! A candidate asks first whether it would win (pre-vote), so that a replica that only lost its link does not depose a
 //! working leader when it returns. Only a hand-over skips the question: there the leader itself asked.
 
+use crate::anew::Grant;
 use crate::quorum::{self, Tally};
 use crate::{Body, Index, NUMBER_MAX, Node, NodeId, Now, Role, Term};
 
@@ -10,7 +11,7 @@ impl Node {
     /// Starts an election now, pre-vote included. Nothing happens on a replica that leads or may not.
     pub fn campaign(&mut self, now: Now) {
         self.stir(now);
-        if self.role != Role::Leader && self.may_campaign() {
+        if self.role != Role::Leader && (self.may_campaign() || self.may_begin_anew()) {
             self.ask_pre_votes(now);
         }
     }
@@ -31,6 +32,11 @@ impl Node {
 
     fn may_vote(&self) -> bool {
         !self.fenced && self.amnesia.is_none()
+    }
+
+    /// One that has forgotten marks what it grants: see `anew`.
+    fn may_grant(&self) -> bool {
+        self.may_vote() || self.may_begin_anew()
     }
 
     /// Whether nobody else belongs to the group.
@@ -59,6 +65,10 @@ impl Node {
                 self.seek(id);
             }
         }
+        // A leader answers the one question, those who have none the other.
+        if self.may_begin_anew() {
+            self.ask_pre_votes(now);
+        }
     }
 
     fn ask_pre_votes(&mut self, now: Now) {
@@ -72,7 +82,7 @@ impl Node {
     }
 
     fn ask_votes(&mut self, now: Now, transfer: bool) {
-        self.hard.term += 1;
+        self.hard.term = (self.hard.term + self.term_step()).min(NUMBER_MAX);
         self.hard.vote = Some(self.options.id);
         self.gate.mark_hard();
         self.verified = self.commit;
@@ -88,7 +98,7 @@ impl Node {
     fn stand(&mut self, now: Now, role: Role) {
         (self.role, self.leader) = (role, None);
         self.votes.clear();
-        self.votes.push((self.options.id, true));
+        self.votes.push((self.options.id, Grant::new(true, self.amnesia)));
         self.timing.await_leader(&self.options, now);
     }
 
@@ -101,14 +111,14 @@ impl Node {
     }
 
     pub(crate) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: (Term, Index)) {
-        let granted = term > self.hard.term && self.may_vote() && self.is_fresh(last);
+        let granted = term > self.hard.term && self.may_grant() && self.is_fresh(last);
         let answer = if granted { term } else { self.hard.term };
-        self.send_of(answer, from, Body::PreVoteReply { granted });
+        self.send_of(answer, from, Body::PreVoteReply { granted, amnesia: self.amnesia });
     }
 
     pub(crate) fn on_vote(&mut self, now: Now, from: NodeId, last: (Term, Index)) {
         let free = self.hard.vote.is_none() && self.leader.is_none() || self.hard.vote == Some(from);
-        let granted = free && self.may_vote() && self.is_fresh(last);
+        let granted = free && self.may_grant() && self.is_fresh(last);
         if granted && self.hard.vote.is_none() {
             self.hard.vote = Some(from);
             self.gate.mark_hard();
@@ -116,7 +126,7 @@ impl Node {
         if granted {
             self.timing.await_leader(&self.options, now);
         }
-        self.send(from, Body::VoteReply { granted });
+        self.send(from, Body::VoteReply { granted, amnesia: self.amnesia });
     }
 
     /// Whether a log with this end has everything that can be committed as far as this replica knows (Raft, 5.4.1).
@@ -124,10 +134,10 @@ impl Node {
         last >= (self.log.last_term(), self.log.last())
     }
 
-    pub(crate) fn on_pre_vote_reply(&mut self, now: Now, from: NodeId, term: Term, granted: bool) {
+    pub(crate) fn on_pre_vote_reply(&mut self, now: Now, from: NodeId, term: Term, grant: Grant) {
         // A granted answer speaks of the term asked for; anything else about a higher term came from an older question.
-        if self.role == Role::PreCandidate && (!granted || term == self.hard.term + 1) {
-            self.note_vote(from, granted);
+        if self.role == Role::PreCandidate && (grant == Grant::Refused || term == self.hard.term + 1) {
+            self.note_vote(from, grant);
             match self.tally() {
                 Tally::Won => self.ask_votes(now, false),
                 Tally::Lost => self.become_follower(now, self.hard.term, None),
@@ -136,9 +146,9 @@ impl Node {
         }
     }
 
-    pub(crate) fn on_vote_reply(&mut self, now: Now, from: NodeId, granted: bool) {
+    pub(crate) fn on_vote_reply(&mut self, now: Now, from: NodeId, grant: Grant) {
         if self.role == Role::Candidate {
-            self.note_vote(from, granted);
+            self.note_vote(from, grant);
             match self.tally() {
                 Tally::Won => self.become_leader(now),
                 Tally::Lost => self.become_follower(now, self.hard.term, None),
@@ -148,15 +158,10 @@ impl Node {
     }
 
     /// The first answer of each counts.
-    fn note_vote(&mut self, from: NodeId, granted: bool) {
+    fn note_vote(&mut self, from: NodeId, grant: Grant) {
         if self.votes.iter().all(|(id, _)| *id != from) && self.membership.is_voter(from) {
-            self.votes.push((from, granted));
+            self.votes.push((from, grant));
         }
-    }
-
-    fn tally(&self) -> Tally {
-        let vote = |id| self.votes.iter().find(|(voter, _)| *voter == id).map(|(_, granted)| *granted);
-        quorum::tally(&self.membership, vote)
     }
 
     /// The leader hands over to this replica.

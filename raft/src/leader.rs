@@ -4,6 +4,7 @@
 //! newest commit. A commit that no append carries is told by a heartbeat as soon as the peer has everything, so that
 //! busy groups pay nothing for it and quiet ones learn it at once.
 
+use crate::anew::Grant;
 use crate::progress::{Forgot, Pace, Progress};
 use crate::read::Reads;
 use crate::{
@@ -77,7 +78,8 @@ impl Node {
 
     pub(crate) fn become_leader(&mut self, now: Now) {
         (self.role, self.leader) = (Role::Leader, Some(self.options.id));
-        self.votes.clear();
+        let anew = !self.has_full_quorum();
+        let votes = std::mem::take(&mut self.votes);
         self.lead.clear();
         self.lead.uncommitted = self.log.bytes(self.commit, self.log.last());
         self.lead.term_start = self.log.last() + 1;
@@ -85,6 +87,18 @@ impl Node {
         self.open_term();
         self.timing.heartbeat = now.saturating_add(self.options.heartbeat_us);
         self.show_role();
+        if anew {
+            self.output(Output::BeganAnew);
+        }
+        if self.amnesia.take().is_some() {
+            self.output(Output::Healed);
+        }
+        // Known before any answer of theirs, so that none of a former life is taken for one of this.
+        for (id, grant) in votes {
+            if let (Grant::Empty(what), Some(at)) = (grant, self.lead.place(id)) {
+                self.note_forgot(at, what);
+            }
+        }
     }
 
     /// The first entry of a term. The very first of a group names its members: whoever is handed the log from its start
@@ -129,7 +143,8 @@ impl Node {
 
     /// Whether a quorum was heard since then. A leader without one must assume that another leads.
     fn has_quorum_since(&self, since: Now) -> bool {
-        self.quorum_of(|peer| peer.last_contact >= since)
+        let heard = |peer: &Progress| peer.last_contact >= since;
+        self.quorum_of(heard) || self.holds_for_all(heard)
     }
 
     /// Whether this node and those counting peers for which it `holds` form a quorum.
@@ -242,16 +257,18 @@ impl Node {
         let known = self.lead.peers[at].1.forgot;
         match (amnesia, known) {
             (Some(what), Some(forgot)) if forgot.what == what => {}
-            (Some(what), _) => {
-                let (round, last) = (self.start_round(), self.log.last());
-                self.lead.peers[at].1.forget(Forgot { what, until: last, round, healed: false }, last);
-            }
+            (Some(what), _) => self.note_forgot(at, what),
             // Said before it forgot, unless it heard a question that was asked after it had said so: then that was old
             // news, from before it was healed.
             (None, Some(forgot)) if !forgot.healed && round < forgot.round => return None,
             (None, _) => self.lead.peers[at].1.forgot = None,
         }
         Some(at)
+    }
+
+    fn note_forgot(&mut self, at: usize, what: Amnesia) {
+        let (round, last) = (self.start_round(), self.log.last());
+        self.lead.peers[at].1.forget(Forgot { what, until: last, round, healed: false }, last);
     }
 
     pub(crate) fn on_append_reply(
@@ -294,6 +311,8 @@ impl Node {
         round: u64,
         amnesia: Option<Amnesia>,
     ) {
+        let forgot = |node: &Node| node.lead.peer(from).is_some_and(|peer| peer.forgot.is_some());
+        let had_forgotten = forgot(self);
         let Some(at) = self.hear(now, from, amnesia, round) else { return };
         let last = self.log.last();
         let rounds = self.lead.reads.round();
@@ -310,6 +329,10 @@ impl Node {
         }
         self.confirm_reads();
         self.heal_forgetful();
+        if had_forgotten && !forgot(self) {
+            // Its log counts from now on.
+            self.advance_commit();
+        }
     }
 
     /// A member that may not campaign looks for its leader, or somebody asks whether it still is a member. What this leader
@@ -336,7 +359,9 @@ impl Node {
                 continue;
             };
             let confirmed = || self.commit >= forgot.until && self.quorum_of(|peer| peer.round >= forgot.round);
-            if !forgot.what.votes || confirmed() {
+            // Nobody was following another leader when all had answered, so no vote that was forgotten made one.
+            let unanimous = || self.holds_for_all(|peer| peer.round >= forgot.round);
+            if !forgot.what.votes || confirmed() || unanimous() {
                 self.lead.peers[at].1.forgot = Some(Forgot { healed: true, ..forgot });
                 self.send_heartbeat(at);
             }

@@ -44,6 +44,7 @@
 //!    [`Node::wake`] as soon as that something doubts.
 #![forbid(unsafe_code)]
 
+mod anew;
 mod candidate;
 mod confchange;
 mod follower;

@@ -53,6 +53,7 @@ pub enum Body {
     },
     PreVoteReply {
         granted: bool,
+        amnesia: Option<Amnesia>,
     },
     /// `transfer`: the leader itself asked for this election, so a fresh lease is no reason to refuse.
     Vote {
@@ -60,8 +61,10 @@ pub enum Body {
         last_term: Term,
         transfer: bool,
     },
+    /// With amnesia it is an empty grant, which counts towards no quorum: see `anew`.
     VoteReply {
         granted: bool,
+        amnesia: Option<Amnesia>,
     },
     /// `entries` follow `prev_index` without a gap.
     Append {

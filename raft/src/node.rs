@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::anew::Grant;
 use crate::gate::Gate;
 use crate::leader::Leading;
 use crate::log::Log;
@@ -39,9 +40,11 @@ pub struct Node {
     pub(crate) verified: Index,
     pub(crate) amnesia: Option<Amnesia>,
     pub(crate) fenced: bool,
+    /// See [`Node::set_anew`].
+    pub(crate) anew: bool,
     pub(crate) quiet: bool,
     /// On a candidate: who answered what.
-    pub(crate) votes: Vec<(NodeId, bool)>,
+    pub(crate) votes: Vec<(NodeId, Grant)>,
     pub(crate) lead: Leading,
     shown: (Role, Term, Option<NodeId>),
     outputs: VecDeque<Output>,
@@ -81,6 +84,7 @@ impl Node {
             verified: commit,
             amnesia,
             fenced: false,
+            anew: false,
             quiet: false,
             votes: Vec::new(),
             lead: Leading::default(),

@@ -80,7 +80,8 @@ pub struct Restore {
     pub applied: Index,
     /// This replica has forgotten entries that it may have acknowledged: it kept them in memory, or lost them. It
     /// neither votes nor campaigns until a leader has given it everything that a forgotten answer could have stood for.
-    /// When a majority has forgotten, the group stays without a leader; so does a single voter: whoever knows that there
+    /// When a majority has forgotten, the group stays without a leader, unless it may begin anew
+    /// ([`crate::Node::set_anew`]); so does a single voter: whoever knows that there
     /// is nothing to lose restores without this.
     pub voteless: bool,
     /// Term and vote are lost as well, now or at an earlier start since which it was not healed. Implies `voteless`. Such

@@ -48,6 +48,9 @@ pub enum Output {
     MembershipChanged(Membership),
     /// A replica that had forgotten counts and votes again. Its marker may be removed.
     Healed,
+    /// This replica leads by everybody's grant though a majority has forgotten ([`crate::Node::set_anew`]): what only those
+    /// had is lost.
+    BeganAnew,
     /// A leader's log contradicts what is committed here, at this index. Two histories have met: the message was
     /// refused, the replica keeps what it has, and a person must look.
     Diverged {

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use crate::anew::Grant;
 use crate::{Body, Message, NUMBER_MAX, Node, Now, Role};
 
 impl Node {
@@ -39,7 +40,9 @@ impl Node {
             Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } => {
                 self.send(message.from, Body::HeartbeatReply { commit: 0, round: 0, amnesia: self.amnesia });
             }
-            Body::PreVote { .. } => self.send(message.from, Body::PreVoteReply { granted: false }),
+            Body::PreVote { .. } => {
+                self.send(message.from, Body::PreVoteReply { granted: false, amnesia: self.amnesia });
+            }
             _ => {}
         }
         false
@@ -49,7 +52,7 @@ impl Node {
         match message.body {
             // A leader is heard: whoever cannot hear it must not disturb those who do.
             Body::PreVote { .. } | Body::Vote { transfer: false, .. } if self.hears_leader(now) => return false,
-            Body::PreVote { .. } | Body::PreVoteReply { granted: true } => return true,
+            Body::PreVote { .. } | Body::PreVoteReply { granted: true, .. } => return true,
             _ => {}
         }
         let leader = message.body.is_from_leader().then_some(message.from);
@@ -70,8 +73,10 @@ impl Node {
         match message.body {
             Body::PreVote { last_index, last_term } => self.on_pre_vote(from, term, (last_term, last_index)),
             Body::Vote { last_index, last_term, .. } => self.on_vote(now, from, (last_term, last_index)),
-            Body::PreVoteReply { granted } => self.on_pre_vote_reply(now, from, term, granted),
-            Body::VoteReply { granted } => self.on_vote_reply(now, from, granted),
+            Body::PreVoteReply { granted, amnesia } => {
+                self.on_pre_vote_reply(now, from, term, Grant::new(granted, amnesia));
+            }
+            Body::VoteReply { granted, amnesia } => self.on_vote_reply(now, from, Grant::new(granted, amnesia)),
             Body::Append { prev_index, prev_term, commit, entries } => {
                 self.on_append(from, (prev_index, prev_term), commit, entries);
             }

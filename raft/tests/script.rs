@@ -5,7 +5,7 @@
 //! ```text
 //! > cluster 1 2 3 [learners 4] [others 5]   replicas that know their group, and ones that wait to be told
 //! > campaign 1 · propose 1 100 · unreachable 1 2 · members 1 1 2 4 [learners 5] · seek 2 1 · transfer 1 2 · read 1 77 · compact 1 5
-//! > fence 1 on|off · quiesce 1 · wake 1 500 · advance 1000 (µs)
+//! > fence 1 on|off · anew 1 on|off · quiesce 1 · wake 1 500 · advance 1000 (µs)
 //! > persist 1 [count]                       complete its pending writes
 //! > deliver 1>2 [count] · drop 1>2 [count]  packets under way between two; `drop` alone: all
 //! > later 2>1 [count]                     the first of them change places with those that come after
@@ -81,6 +81,7 @@ fn ask(cluster: &mut Cluster, verb: &str, id: NodeId, number: u64, rest: &[&str]
     match verb {
         "campaign" => node.campaign(now),
         "fence" => node.fence(rest[1] == "on"),
+        "anew" => node.set_anew(rest[1] == "on"),
         "wake" => node.wake(now, now.saturating_sub(number)),
         "seek" => node.seek(NodeId(number)),
         "unreachable" => node.report_unreachable(now, NodeId(number)),

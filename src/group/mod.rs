@@ -218,6 +218,15 @@ impl Groups {
         true
     }
 
+    /// Whether a memory group may go on by everybody's word when a majority has restarted: only while its members are
+    /// certainly those that founded it. Groups on disk never do.
+    pub fn set_anew(&mut self, group: GroupId, allowed: bool) {
+        let replica = self.groups.get_mut(&group).filter(|replica| replica.mem.is_some());
+        if let Some(node) = replica.and_then(|replica| replica.node.as_mut()) {
+            node.set_anew(allowed);
+        }
+    }
+
     /// Hands leadership over, to the best follower if none is named. `false` if this server does not lead, or nobody can
     /// take over.
     pub fn transfer(&mut self, now: Now, group: GroupId, to: Option<ServerId>) -> bool {

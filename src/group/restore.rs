@@ -445,6 +445,16 @@ impl Replica {
         }
     }
 
+    /// It leads though a majority restarted: everybody agreed that nobody knows more.
+    pub(super) fn began_anew(&mut self, core: &mut Core) {
+        let text = format!(
+            "group {}: a majority of its replicas restarted, and it is kept in memory; it goes on with what this replica \
+             has, up to {}: what only the others had is lost",
+            self.id.0, self.commit
+        );
+        core.log(LogLevel::Warn, text);
+    }
+
     /// The leader has confirmed that nothing forgotten is missing.
     pub(super) fn remembered(&mut self, core: &mut Core) {
         self.note_forgotten(core, false);

@@ -81,6 +81,7 @@ impl Replica {
             Output::MembershipChanged(_) => self.follow_members(core, now),
             Output::SendSnapshot { to } => self.start_sender(core, now, server(to)),
             Output::Healed => self.remembered(core),
+            Output::BeganAnew => self.began_anew(core),
             Output::Diverged { from, index } => core.log(
                 LogLevel::Error,
                 format!(

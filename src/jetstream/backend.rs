@@ -274,6 +274,7 @@ impl JetStream {
             return;
         }
         self.groups.change_members(now, group, slot.peers.iter().map(|server| ServerId(*server)).collect());
+        self.groups.set_anew(group, self.forgets.may_begin_anew(group, &slot.bootstrap));
         if !hosted.leading {
             return;
         }
@@ -315,6 +316,7 @@ impl JetStream {
             return;
         }
         self.groups.change_members(now, group, slot.peers.iter().map(|server| ServerId(*server)).collect());
+        self.groups.set_anew(group, self.forgets.may_begin_anew(group, &slot.bootstrap));
         if !hosted.leading {
             return;
         }

@@ -48,6 +48,16 @@ pub struct Forgets {
     pub file: u64,
     /// For groups in memory: everything that existed before this process.
     pub memory: u64,
+    /// The table has caught up with all that an earlier life of this server can have acted on.
+    pub outgrown: bool,
+}
+
+impl Forgets {
+    /// Whether the members of a group are certainly its founders, so that those may agree to go on when they have restarted.
+    /// Somebody who changed them was a founder, on whose disk the change is.
+    pub(super) fn may_begin_anew(self, group: GroupId, bootstrap: &[u64]) -> bool {
+        self.outgrown && group.created_at() > self.file && !bootstrap.is_empty()
+    }
 }
 
 impl Meta {
@@ -87,7 +97,7 @@ impl JetStream {
         let Some(meta) = self.meta.as_mut() else { return };
         match last_index {
             Some(last) => {
-                meta.forgets = Forgets { file: 0, memory: last };
+                meta.forgets = Forgets { file: 0, memory: last, outgrown: false };
                 meta.forming = None;
                 self.start_meta(now, None, false);
             }
@@ -118,7 +128,7 @@ impl JetStream {
         let Some(meta) = self.meta.as_mut().filter(|meta| !meta.opened && recovered) else { return };
         let (raft::Body::Append { commit, .. } | raft::Body::Heartbeat { commit, .. }) = message.body else { return };
         meta.forming = None;
-        meta.forgets = Forgets { file: commit, memory: commit };
+        meta.forgets = Forgets { file: commit, memory: commit, outgrown: false };
         self.start_meta(now, None, true);
     }
 
@@ -198,7 +208,20 @@ impl JetStream {
         if let Some(meta) = self.meta.as_mut() {
             meta.proposed = meta.proposed.split_off(&(upto + 1));
         }
+        self.outgrow(now, view, upto);
         self.decide_waiting(now, view);
+    }
+
+    /// Once everything is applied that the log had at the start, no change of members is unknown here that an earlier life
+    /// of this server began: every core hears of it.
+    fn outgrow(&mut self, now: Now, view: &View, upto: u64) {
+        let Some(meta) = self.meta.as_mut().filter(|meta| !meta.forgets.outgrown && upto >= meta.forgets.memory) else {
+            return;
+        };
+        meta.forgets.outgrown = true;
+        let forgets = meta.forgets;
+        self.out.push_back(JsOutput::TableRestored(Arc::new(self.table.clone()), forgets));
+        self.table_restored(now, view, forgets);
     }
 
     pub(super) fn meta_role(&mut self, now: Now, view: &View, leading: bool, term: u64) {

@@ -203,9 +203,9 @@ fn changes_of_members_are_refused_by_name() {
 fn no_change_of_members_before_the_term_has_committed_something() {
     let mut node = follower();
     node.campaign(10);
-    say(&mut node, 3, Body::PreVoteReply { granted: true });
+    say(&mut node, 3, Body::PreVoteReply { granted: true, amnesia: None });
     node.persisted(10, Ticket(1));
-    say(&mut node, 3, Body::VoteReply { granted: true });
+    say(&mut node, 3, Body::VoteReply { granted: true, amnesia: None });
     assert!(node.is_leader());
     let to = MembershipChange { voters: vec![ID], learners: vec![] };
     assert_eq!(node.propose_membership(10, to), Err(ProposeError::TermUncommitted));
@@ -255,9 +255,9 @@ fn timing_follows_the_link_within_its_rules() {
 fn too_many_reads_are_refused() {
     let mut node = follower();
     node.campaign(10);
-    say(&mut node, 3, Body::PreVoteReply { granted: true });
+    say(&mut node, 3, Body::PreVoteReply { granted: true, amnesia: None });
     node.persisted(10, Ticket(1));
-    say(&mut node, 3, Body::VoteReply { granted: true });
+    say(&mut node, 3, Body::VoteReply { granted: true, amnesia: None });
     let refused = (0..10_000).find(|context| node.read_index(10, *context).is_err());
     assert_eq!(refused, Some(4096));
     assert_eq!(node.read_index(10, 0), Err(ReadError::Full));

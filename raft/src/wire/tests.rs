@@ -32,9 +32,9 @@ fn some_body(rng: &mut Rng) -> Body {
     let flag = rng.below(2) == 1;
     match rng.below(14) {
         0 => Body::PreVote { last_index: a, last_term: b },
-        1 => Body::PreVoteReply { granted: flag },
+        1 => Body::PreVoteReply { granted: flag, amnesia: some_amnesia(rng) },
         2 => Body::Vote { last_index: a, last_term: b, transfer: flag },
-        3 => Body::VoteReply { granted: flag },
+        3 => Body::VoteReply { granted: flag, amnesia: some_amnesia(rng) },
         4 => {
             let prev_index = rng.below(1 << 40);
             Body::Append { prev_index, prev_term: b, commit: c, entries: some_entries(rng, prev_index) }

@@ -292,6 +292,11 @@ impl Cluster {
                 let disk = &mut self.replicas.get_mut(&id).expect("a replica").disk;
                 (disk.voteless, disk.votes_lost) = (false, false);
             }
+            Output::BeganAnew => {
+                // What only those had who forgot is lost: all from the entry on that opens the leader's term.
+                let opens = self.node(id).last_index();
+                self.facts.committed.retain(|index, _| *index < opens);
+            }
             Output::Diverged { from, index } => panic!("{id} diverged from {from} at {index}"),
             _ => {}
         }
@@ -300,11 +305,11 @@ impl Cluster {
     /// The write-ordering law, seen from outside: what leaves is backed by what is on the disk.
     fn check_message(&self, message: &Message) {
         let disk = &self.replicas[&message.from].disk;
-        let speaks_of_next = matches!(message.body, Body::PreVote { .. } | Body::PreVoteReply { granted: true });
+        let speaks_of_next = matches!(message.body, Body::PreVote { .. } | Body::PreVoteReply { granted: true, .. });
         assert!(speaks_of_next || message.term <= disk.hard.term, "a term left before it was durable: {message:?}");
         match message.body {
             Body::Vote { .. } if message.term == disk.hard.term => assert_eq!(disk.hard.vote, Some(message.from)),
-            Body::VoteReply { granted: true } if message.term == disk.hard.term => {
+            Body::VoteReply { granted: true, .. } if message.term == disk.hard.term => {
                 assert_eq!(disk.hard.vote, Some(message.to), "a vote left before it was durable");
             }
             Body::AppendReply { matched, .. } if message.term == disk.hard.term => {
@@ -436,6 +441,7 @@ pub fn show_output(output: &Output) -> String {
         }
         Output::MembershipChanged(membership) => format!("members {}", show_members(membership)),
         Output::Healed => "healed".into(),
+        Output::BeganAnew => "begins anew".into(),
         Output::Diverged { from, index } => format!("diverged from {from} at {index}"),
     }
 }
@@ -464,13 +470,21 @@ pub fn show_message(message: &Message) -> String {
         Body::Vote { last_index, last_term, transfer } => {
             format!("vote? last {last_index}@{last_term}{}", if *transfer { ", handed over" } else { "" })
         }
-        Body::PreVoteReply { granted } => format!("pre-vote {}", if *granted { "yes" } else { "no" }),
-        Body::VoteReply { granted } => format!("vote {}", if *granted { "yes" } else { "no" }),
+        Body::PreVoteReply { granted, amnesia } => format!("pre-vote {}", show_grant(*granted, *amnesia)),
+        Body::VoteReply { granted, amnesia } => format!("vote {}", show_grant(*granted, *amnesia)),
         Body::TimeoutNow => "take over".into(),
         Body::Seek { .. } => "who leads?".into(),
         Body::Removed { index, .. } => format!("removed at {index}"),
     };
     format!("{}>{} [{}] {body}", message.from, message.to, message.term)
+}
+
+fn show_grant(granted: bool, amnesia: Option<raft::Amnesia>) -> &'static str {
+    match (granted, amnesia) {
+        (false, _) => "no",
+        (true, None) => "yes",
+        (true, Some(_)) => "yes, empty",
+    }
 }
 
 fn show_amnesia(amnesia: bool) -> &'static str {
