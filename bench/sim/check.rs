@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use storage::{Record, RecordKind, Recovery};
+use storage::{Damage, Record, RecordKind, Recovery};
 use trestle::cluster::table::StreamKey;
 use trestle::group::{GroupRole, GroupStatus};
 use trestle::ids::{CoreId, GroupId, ServerId};
 use trestle::jetstream::JetStream;
 use trestle::stream::record;
 
+use crate::oracle::publisher_of;
 use crate::world::World;
 
 /// Bytes that a group's log puts in front of what a machine proposed.
@@ -197,8 +198,10 @@ impl World {
             if stream.lossy || stream.limited {
                 continue;
             }
-            let owed = stream.by_seq.keys().filter(|seq| !stream.maybe_gone.contains(seq));
-            let missing: Vec<u64> = owed.copied().filter(|seq| !story.delivered.contains_key(seq)).take(5).collect();
+            let wanted = |key: &str| story.only.is_empty() || publisher_of(key) == story.only;
+            let owed = stream.by_seq.iter().filter(|(seq, key)| !stream.maybe_gone.contains(seq) && wanted(key));
+            let missing: Vec<u64> =
+                owed.map(|(seq, _)| *seq).filter(|seq| !story.delivered.contains_key(seq)).take(5).collect();
             if !missing.is_empty() {
                 return Some(format!("{consumer} has not delivered {missing:?} of {}", stream.by_seq.len()));
             }
@@ -252,7 +255,8 @@ impl World {
         let mut logs = Logs::new();
         for core in 0..self.servers[server].cores.len() {
             match self.read_log(server, core) {
-                Ok(records) => {
+                Ok((records, damaged)) => {
+                    self.check_healed(server, &damaged);
                     for record in records.into_iter().filter(|record| record.kind == RecordKind::ENTRY) {
                         logs.insert((GroupId(record.group.0), record.index), (record.term, record.body));
                     }
@@ -267,12 +271,12 @@ impl World {
         logs
     }
 
-    fn read_log(&mut self, server: usize, core: usize) -> Result<Vec<Record>, String> {
+    fn read_log(&mut self, server: usize, core: usize) -> Result<(Vec<Record>, Vec<Damage>), String> {
         let options = self.servers[server].store_options(false, 0);
         let disk = &self.servers[server].cores[core].disk;
         let mut copy = disk.copy();
         if copy.is_blank() {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
         let mut recovery = Recovery::new(options);
         let mut records = Vec::new();
@@ -288,12 +292,51 @@ impl World {
                 moved = true;
             }
             match recovery.poll_finished() {
-                Some(Ok(_)) => return Ok(records),
+                Some(Ok((_, report))) => return Ok((records, report.damaged)),
                 Some(Err(error)) => return Err(error.to_string()),
                 None if !moved => return Err("recovery stands still".into()),
                 None => {}
             }
         }
+    }
+
+    /// What rotted has been fetched again from a peer, where there is one.
+    fn check_healed(&mut self, server: usize, damaged: &[Damage]) {
+        if self.servers[server].excused && (self.options.faults.failing || !self.servers[server].open()) {
+            return;
+        }
+        let members = self.members();
+        for damage in damaged.iter().filter(|damage| damage.kind == Some(RecordKind::ENTRY)) {
+            let group = GroupId(damage.group.map_or(0, |group| group.0));
+            if members.get(&group).is_some_and(|voters| voters.len() > 1 && voters.contains(&self.servers[server].id)) {
+                let (group, name) = (self.group_name(group), &self.servers[server].name);
+                self.oracle.wrong(format!("{group}: entry {} is damaged on {name} and was not healed", damage.first));
+            }
+        }
+    }
+
+    /// Messages that go by their age go when it has come, where all clocks are right.
+    pub fn check_ages(&mut self) {
+        if self.options.faults.clock {
+            return;
+        }
+        let mut wrong = None;
+        for js in
+            self.servers.iter().flat_map(|server| &server.cores).filter_map(|core| core.shard.as_ref()?.jetstream())
+        {
+            for hosted in js.streams().values().filter(|hosted| hosted.restored) {
+                let Some(story) = self.oracle.streams.get(&hosted.key.1).filter(|story| story.age_us > 0) else {
+                    continue;
+                };
+                let young =
+                    |key: &str| story.sent.get(key).is_some_and(|sent| self.now_us < sent.sent_us + story.age_us);
+                let gone = story.by_seq.range(..hosted.stream.first_seq()).next_back();
+                if let Some((seq, key)) = gone.filter(|(seq, key)| young(key) && !story.maybe_gone.contains(seq)) {
+                    wrong = Some(format!("{}: {key} at {seq} is gone before its time", hosted.key.1));
+                }
+            }
+        }
+        wrong.into_iter().for_each(|what| self.oracle.wrong(what));
     }
 
     /// Entries of the same group, index and term are the same bytes.
@@ -360,6 +403,9 @@ impl World {
         }
         for (key, first, last, held) in found {
             self.oracle.holds(&key.1, &name, first, last, &held);
+            if !self.options.faults.clock {
+                self.oracle.ages(&key.1, &name, self.now_us, &held);
+            }
         }
     }
 }

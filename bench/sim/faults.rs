@@ -3,6 +3,8 @@
 //! Damage that takes data away (flipped bits, writes that fail, no space) hits one server per run, so that every record
 //! is still good somewhere; everything that only takes time away hits anybody.
 
+use trestle::event::{Admin, Event};
+
 use crate::mutants::Mutant;
 use crate::people::STREAMS;
 use crate::world::{Happening, World};
@@ -24,6 +26,8 @@ enum Fault {
     Full,
     Failing,
     Rot,
+    Wipe,
+    Reload,
 }
 
 impl World {
@@ -58,6 +62,9 @@ impl World {
             return;
         }
         self.figures.faults += 1;
+        if self.options.mutant == Some(Mutant::ClockAhead) {
+            self.servers.iter_mut().for_each(|server| server.wall_shift_ns += 3_600_000_000_000);
+        }
         let kinds = self.kinds();
         if !kinds.is_empty() {
             let fault = self.fault_dice.pick(&kinds);
@@ -80,6 +87,8 @@ impl World {
         allow(faults.full, &[Fault::Full]);
         allow(faults.failing, &[Fault::Failing]);
         allow(faults.rot, &[Fault::Rot]);
+        allow(faults.wipe && !self.wiped, &[Fault::Wipe]);
+        allow(faults.reload, &[Fault::Reload]);
         kinds
     }
 
@@ -139,7 +148,14 @@ impl World {
                 self.each_disk(victim, |sickness| sickness.failing = true);
             }
             Fault::Rot => self.strike_rot(),
+            Fault::Wipe => self.strike_wipe(),
+            Fault::Reload => self.reload(at),
         }
+    }
+
+    /// Whoever had rotten bytes starts once more, so that all of them are met.
+    pub fn look_again(&mut self) {
+        self.crash(self.victim(), "restarts and reads its log");
     }
 
     fn each_disk(&mut self, server: usize, mut change: impl FnMut(&mut crate::disk::Sickness)) {
@@ -179,12 +195,39 @@ impl World {
                 self.cut_tail(victim, core, &place);
             }
         }
-        // A replica of one has no other copy.
+        self.excuse_single_copies();
+    }
+
+    /// A replica of one has no other copy.
+    fn excuse_single_copies(&mut self) {
         for plan in STREAMS {
             let alone = plan.replicas == 1 || self.options.faults.edits && plan.name == "E3";
             if let Some(story) = self.oracle.streams.get_mut(plan.name).filter(|_| alone) {
                 story.lossy = true;
             }
+        }
+    }
+
+    /// One server dies and comes back with an empty disk: it must be filled from the others and take nothing from them.
+    fn strike_wipe(&mut self) {
+        let victim = self.victim();
+        self.wiped = true;
+        self.note_memory(victim);
+        self.crash(victim, "loses its disk");
+        self.servers[victim].wipe();
+        self.excuse_single_copies();
+    }
+
+    /// An operator changes a server's tags and has the configuration read again.
+    fn reload(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        let mut config = (*server.config).clone();
+        config.server_tags = vec![format!("az:{at}"), format!("mood:{}", self.fault_dice.below(5))];
+        server.config = std::sync::Arc::new(config);
+        let (config, life) = (server.config.clone(), server.life);
+        for core in 0..self.servers[at].cores.len() {
+            let reload = Event::Admin(Admin::Reload(config.clone()));
+            self.hand_in(at, core as trestle::ids::CoreId, life, reload);
         }
     }
 

@@ -6,7 +6,7 @@ use trestle_sim::mutants::{self, Mutant};
 use trestle_sim::options::Options;
 use trestle_sim::run::{Report, run};
 
-const USAGE: &str = "trestle-sim [--seeds N] [--seed 0xS] [--servers N] [--cores N] [--storm MS] [--mutant NAME] [--edits] [--trace] [--all]";
+const USAGE: &str = "trestle-sim [--seeds N] [--seed 0xS] [--servers N] [--cores N] [--storm MS] [--mutant NAME] [--edits] [--wipe] [--trace] [--all]";
 
 /// Lines of a failing run that are printed without --trace.
 const TAIL: usize = 40;
@@ -23,6 +23,8 @@ struct Wish {
     all: bool,
     /// The operator changes replica counts in every seed.
     edits: bool,
+    /// One server may come back with an empty disk.
+    wipe: bool,
 }
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn options(wish: &Wish, seed: u64) -> Options {
     options.cores = wish.cores.unwrap_or(options.cores);
     options.storm_ms = wish.storm_ms.unwrap_or(options.storm_ms);
     options.faults.edits |= wish.edits;
+    options.faults.wipe |= wish.wipe;
     (options.mutant, options.trace) = (wish.mutant, wish.trace);
     options
 }
@@ -83,7 +86,8 @@ fn tell(report: &Report, wish: &Wish) {
     }
     let mutant = wish.mutant.map(|mutant| format!(" --mutant {}", mutant.name())).unwrap_or_default();
     let edits = if wish.edits { " --edits" } else { "" };
-    println!("  again: trestle-sim --seed {:#x}{mutant}{edits} --trace   (same commit)", report.seed);
+    let wipe = if wish.wipe { " --wipe" } else { "" };
+    println!("  again: trestle-sim --seed {:#x}{mutant}{edits}{wipe} --trace   (same commit)", report.seed);
 }
 
 fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
@@ -97,12 +101,14 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
         trace: false,
         all: false,
         edits: false,
+        wipe: false,
     };
     while let Some(word) = words.next() {
         let flag = match word.as_str() {
             "--trace" => Some(&mut wish.trace),
             "--all" => Some(&mut wish.all),
             "--edits" => Some(&mut wish.edits),
+            "--wipe" => Some(&mut wish.wipe),
             _ => None,
         };
         if let Some(flag) = flag {

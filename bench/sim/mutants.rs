@@ -23,9 +23,15 @@ pub enum Mutant {
     AppendChanged,
     /// Whoever asks whether it was removed hears that it was, committed or not.
     LeaveEarly,
+    /// A purge is answered and removes nothing.
+    PurgeForged,
+    /// Clocks run ahead, and messages go before their time.
+    ClockAhead,
+    /// Entries that a peer gives back for damaged ones are lost on their way.
+    HealLost,
 }
 
-pub const ALL: [Mutant; 9] = [
+pub const ALL: [Mutant; 12] = [
     Mutant::AckBeforeFlush,
     Mutant::QuorumMinusOne,
     Mutant::VoteForgotten,
@@ -35,6 +41,9 @@ pub const ALL: [Mutant; 9] = [
     Mutant::LeadLost,
     Mutant::AppendChanged,
     Mutant::LeaveEarly,
+    Mutant::PurgeForged,
+    Mutant::ClockAhead,
+    Mutant::HealLost,
 ];
 
 impl Mutant {
@@ -49,6 +58,9 @@ impl Mutant {
             Mutant::LeadLost => "lead-lost",
             Mutant::AppendChanged => "append-changed",
             Mutant::LeaveEarly => "leave-early",
+            Mutant::PurgeForged => "purge-forged",
+            Mutant::ClockAhead => "clock-ahead",
+            Mutant::HealLost => "heal-lost",
         }
     }
 
@@ -58,7 +70,7 @@ impl Mutant {
 
     /// Mutants that look at every message between servers.
     pub fn sits_between_servers(self) -> bool {
-        use Mutant::{AppendChanged, LeadLost, LeaveEarly, QuorumMinusOne, VoteForgotten};
-        matches!(self, LeadLost | VoteForgotten | AppendChanged | QuorumMinusOne | LeaveEarly)
+        use Mutant::{AppendChanged, HealLost, LeadLost, LeaveEarly, QuorumMinusOne, VoteForgotten};
+        matches!(self, LeadLost | VoteForgotten | AppendChanged | QuorumMinusOne | LeaveEarly | HealLost)
     }
 }

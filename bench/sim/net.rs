@@ -11,7 +11,7 @@ use bytes::Bytes;
 use net::peer::lane::Lane;
 use trestle::account::Accounts;
 use trestle::cluster::peers::{self, Peers};
-use trestle::cluster::wire::NodeMsg;
+use trestle::cluster::wire::{CatchupStep, NodeMsg};
 use trestle::event::Event;
 use trestle::ids::ServerId;
 
@@ -286,6 +286,7 @@ impl World {
     fn spoil(&mut self, generation: u64, from: usize, to: usize, cores: (u16, u16), msg: NodeMsg) -> Option<NodeMsg> {
         match (self.options.mutant, msg) {
             (Some(Mutant::LeadLost), NodeMsg::Lead(_)) if self.dice.chance(30) => None,
+            (Some(Mutant::HealLost), NodeMsg::Catchup { step: CatchupStep::Have { .. }, .. }) => None,
             (Some(Mutant::VoteForgotten), NodeMsg::Raft { group, mut message, bodies }) => {
                 if let raft::Body::VoteReply { granted, .. } | raft::Body::PreVoteReply { granted, .. } =
                     &mut message.body

@@ -36,6 +36,10 @@ pub struct Faults {
     pub failing: bool,
     /// Flipped bits on one server.
     pub rot: bool,
+    /// One server comes back with an empty disk. Only on demand (`--wipe`): a replica there may never be filled again.
+    pub wipe: bool,
+    /// Servers read a changed configuration (tags).
+    pub reload: bool,
     /// Replica counts change, streams come and go.
     pub edits: bool,
 }
@@ -46,8 +50,9 @@ impl Options {
         let mut dice = Dice::new(seed ^ 0x0011_2233_4455_6677);
         let (servers, cores) = (if dice.chance(20) { 5 } else { 3 }, dice.between(1, 2) as u16);
         let mut faults = Faults::roll(&mut dice);
-        // On demand (`--edits`): in about one of a hundred such runs a replica overstays.
-        faults.edits = false;
+        // On demand (`--edits`, `--wipe`): in about one of a hundred such runs a replica overstays, in one of twenty a
+        // replica on an emptied disk is not filled again.
+        (faults.edits, faults.wipe) = (false, false);
         Options { seed, servers, cores, storm_ms: 6_000, segment_bytes: 1 << 20, faults, mutant: None, trace: false }
     }
 }
@@ -67,6 +72,8 @@ impl Faults {
             failing: dice.chance(15),
             rot: dice.chance(20),
             edits: dice.chance(40),
+            reload: dice.chance(30),
+            wipe: dice.chance(15),
         }
     }
 }

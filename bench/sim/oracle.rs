@@ -27,10 +27,14 @@ pub struct StreamStory {
     pub by_seq: BTreeMap<u64, Key>,
     /// Somebody asked for these to be deleted; a delete may or may not have happened.
     pub maybe_gone: BTreeSet<u64>,
+    /// Purges that were asked for: below which sequence, of whom.
+    pub purged: Vec<(u64, String)>,
     /// Deletes that were acknowledged.
     pub gone: BTreeSet<u64>,
     /// Messages go by themselves: what is not there is not missed.
     pub limited: bool,
+    /// Age at which they go, microseconds; 0: never.
+    pub age_us: u64,
     /// All copies of something may have been damaged or forgotten: nothing is promised.
     pub lossy: bool,
     pub memory: bool,
@@ -40,6 +44,8 @@ pub struct StreamStory {
 #[derive(Debug, Default)]
 pub struct ConsumerStory {
     pub stream: String,
+    /// The publisher whose messages alone it wants; empty for all.
+    pub only: String,
     pub delivered: BTreeMap<u64, u64>,
     /// Acknowledgements that were confirmed, and when.
     pub confirmed: BTreeMap<u64, u64>,
@@ -58,6 +64,9 @@ pub struct Oracle {
     pub acks: u64,
     pub deliveries: u64,
 }
+
+/// How long after its time a message may still be there: a leader must be elected and look.
+const OVERDUE_US: u64 = 10_000_000;
 
 /// How long a message that was delivered before its acknowledgement was confirmed may still be on its way: longer than
 /// any link takes to break and any process is paused.
@@ -105,6 +114,11 @@ impl Oracle {
             }
             _ => {
                 story.by_seq.insert(seq, key.to_owned());
+                let gone =
+                    |(below, only): &(u64, String)| seq < *below && (only.is_empty() || publisher_of(key) == only);
+                if story.purged.iter().any(gone) {
+                    story.maybe_gone.insert(seq);
+                }
             }
         }
         if let Some(wrong) = wrong.filter(|_| !lossy) {
@@ -158,6 +172,36 @@ impl Oracle {
         }
     }
 
+    /// Somebody asked for everything below `seq` to be removed (of one publisher, unless empty): what may go with it.
+    pub fn purging(&mut self, stream: &str, seq: u64, only: &str) -> Vec<u64> {
+        let Some(story) = self.streams.get_mut(stream) else { return Vec::new() };
+        let below = story.by_seq.range(..seq).filter(|(_, key)| only.is_empty() || publisher_of(key) == only);
+        let below: Vec<u64> = below.map(|(seq, _)| *seq).collect();
+        // An answer that is still on its way may name a sequence below, too.
+        story.purged.push((seq, only.to_owned()));
+        story.maybe_gone.extend(&below);
+        below
+    }
+
+    /// What goes by its age is there until then, and not for long after. Only where all clocks are right.
+    pub fn ages(&mut self, stream: &str, replica: &str, now_us: u64, held: &BTreeMap<u64, Bytes>) {
+        let Some(story) = self.streams.get(stream).filter(|story| !story.lossy && story.age_us > 0) else { return };
+        let mut wrong = Vec::new();
+        for (seq, key) in &story.by_seq {
+            let Some(sent) = story.sent.get(key) else { continue };
+            let Some((_, acked_us)) = sent.acked else { continue };
+            let there = held.contains_key(seq);
+            if !there && now_us < sent.sent_us + story.age_us && !story.maybe_gone.contains(seq) {
+                wrong.push(format!("{stream}: {replica} has let {key} at {seq} go before its time"));
+            }
+            if there && now_us > acked_us + story.age_us + OVERDUE_US {
+                wrong.push(format!("{stream}: {replica} still has {key} at {seq}, whose time is long over"));
+            }
+        }
+        wrong.truncate(3);
+        wrong.into_iter().for_each(|what| self.wrong(what));
+    }
+
     /// What one replica holds at the end: (sequence, payload) in order, and its first sequence.
     pub fn holds(&mut self, stream: &str, replica: &str, first: u64, last: u64, held: &BTreeMap<u64, Bytes>) {
         let Some(story) = self.streams.get(stream).filter(|story| !story.lossy) else { return };
@@ -204,6 +248,11 @@ impl Oracle {
         let Some(story) = self.consumers.get(consumer) else { return Vec::new() };
         held.keys().copied().filter(|seq| !story.delivered.contains_key(seq)).collect()
     }
+}
+
+/// Who sent a message, by its id.
+pub fn publisher_of(key: &str) -> &str {
+    key.rsplit_once('-').map_or(key, |(name, _)| name)
 }
 
 /// A payload begins with its message id and a colon.

@@ -47,17 +47,41 @@ pub struct Plan {
     pub storage: &'static str,
     /// 0: no limit.
     pub messages_max: u64,
+    /// Age at which messages go, milliseconds; 0: never.
+    pub age_ms: u64,
     /// Large messages, so that segments fill, are given back and are used again.
     pub heavy: bool,
 }
 
-/// The streams of the workload. E3 is the one whose replica count is edited while it is in use.
-pub const STREAMS: [Plan; 5] = [
-    Plan { name: "F3", replicas: 3, storage: "file", messages_max: 0, heavy: false },
-    Plan { name: "M3", replicas: 3, storage: "memory", messages_max: 0, heavy: false },
-    Plan { name: "F1", replicas: 1, storage: "file", messages_max: 0, heavy: false },
-    Plan { name: "L3", replicas: 3, storage: "file", messages_max: 50, heavy: true },
-    Plan { name: "E3", replicas: 3, storage: "file", messages_max: 0, heavy: false },
+/// The streams of the workload. Messages of P3 are purged, those of A3 go by their age. E3 is the one whose replica count is edited while it is in use.
+pub const STREAMS: [Plan; 7] = [
+    Plan { name: "F3", replicas: 3, storage: "file", messages_max: 0, age_ms: 0, heavy: false },
+    Plan { name: "M3", replicas: 3, storage: "memory", messages_max: 0, age_ms: 0, heavy: false },
+    Plan { name: "F1", replicas: 1, storage: "file", messages_max: 0, age_ms: 0, heavy: false },
+    Plan { name: "L3", replicas: 3, storage: "file", messages_max: 50, age_ms: 0, heavy: true },
+    Plan { name: "P3", replicas: 3, storage: "file", messages_max: 0, age_ms: 0, heavy: false },
+    Plan { name: "A3", replicas: 3, storage: "file", messages_max: 0, age_ms: AGE_MS, heavy: false },
+    Plan { name: "E3", replicas: 3, storage: "file", messages_max: 0, age_ms: 0, heavy: false },
+];
+
+/// How old messages of A3 become: longer than any fault lasts, for their ids are not remembered for longer.
+pub const AGE_MS: u64 = 12_000;
+
+/// The consumers of the workload besides one per stream: stream, name, whose messages alone it wants, and the rest of its
+/// configuration.
+const MORE_CONSUMERS: [(&str, &str, &str, &str); 2] = [
+    (
+        "F3",
+        "bF3",
+        "",
+        "\"ack_policy\":\"explicit\",\"deliver_policy\":\"by_start_sequence\",\"opt_start_seq\":1,\"ack_wait\":700000000",
+    ),
+    (
+        "F3",
+        "sF3",
+        "F3-slow",
+        "\"ack_policy\":\"explicit\",\"deliver_policy\":\"all\",\"filter_subject\":\"f3.F3-slow\",\"backoff\":[300000000,1000000000]",
+    ),
 ];
 
 impl Plan {
@@ -68,10 +92,14 @@ impl Plan {
 
     /// The body of a create or update request.
     pub fn json(&self, replicas: u32) -> String {
-        let limit = if self.messages_max > 0 { format!(",\"max_msgs\":{}", self.messages_max) } else { String::new() };
+        let count = (self.messages_max > 0).then(|| format!(",\"max_msgs\":{}", self.messages_max));
+        let age = (self.age_ms > 0).then(|| format!(",\"max_age\":{}000000", self.age_ms));
+        let limit = [count, age].into_iter().flatten().collect::<String>();
+        // A message id may not be remembered for longer than its message.
+        let window = if self.age_ms > 0 { self.age_ms * 1_000_000 } else { 86_400_000_000_000 };
         format!(
             "{{\"name\":\"{}\",\"subjects\":[\"{}.>\"],\"num_replicas\":{replicas},\"storage\":\"{}\",\
-             \"allow_direct\":true,\"duplicate_window\":86400000000000{limit}}}",
+             \"allow_direct\":true,\"duplicate_window\":{window}{limit}}}",
             self.name,
             self.name.to_lowercase(),
             self.storage
@@ -86,8 +114,12 @@ impl People {
         for one in STREAMS {
             let stream = one.name;
             let replicas = one.replicas.min(options.servers as u32);
-            let limited = one.messages_max > 0;
-            let story = StreamStory { memory: one.storage == "memory", limited, ..StreamStory::default() };
+            let story = StreamStory {
+                memory: one.storage == "memory",
+                limited: one.messages_max > 0 || one.age_ms > 0,
+                age_us: one.age_ms * 1_000,
+                ..StreamStory::default()
+            };
             oracle.streams.insert(stream.to_owned(), story);
             let consumer = format!("c{stream}");
             let story = ConsumerStory { stream: stream.to_owned(), ..ConsumerStory::default() };
@@ -109,6 +141,15 @@ impl People {
                 (one.gap_us(), one.heavy),
                 dice.fork(),
             ));
+        }
+        for (stream, consumer, only, config) in MORE_CONSUMERS {
+            let story = ConsumerStory { stream: stream.into(), only: only.into(), ..ConsumerStory::default() };
+            oracle.consumers.insert(consumer.to_owned(), story);
+            plan.push((
+                format!("$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{consumer}"),
+                format!("{{\"stream_name\":\"{stream}\",\"config\":{{\"durable_name\":\"{consumer}\",{config}}}}}"),
+            ));
+            actors.push(Actor::reader(stream, consumer, dice.fork()));
         }
         let edits = options.faults.edits;
         actors.push(Actor::operator(plan, edits, dice.fork()));
@@ -262,13 +303,25 @@ impl World {
 
     /// Mutants that sit between a client and its server.
     fn spoil_client_bytes(&self, bytes: Vec<u8>) -> Vec<u8> {
-        if self.options.mutant != Some(Mutant::DedupForgotten) {
-            return bytes;
-        }
         let mut spoilt = bytes;
-        let name = b"Nats-Msg-Id";
-        while let Some(at) = spoilt.windows(name.len()).position(|window| window == name) {
-            spoilt[at] = b'X';
+        let find = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).position(|window| window == part);
+        match self.options.mutant {
+            Some(Mutant::DedupForgotten) => {
+                while let Some(at) = find(&spoilt, b"Nats-Msg-Id") {
+                    spoilt[at] = b'X';
+                }
+            }
+            Some(Mutant::PurgeForged) => {
+                let purge =
+                    find(&spoilt, b"STREAM.PURGE.P3").and_then(|at| Some(at + find(&spoilt[at..], b"\"seq\":")? + 6));
+                if let Some(at) = purge {
+                    // Below 1 there is nothing.
+                    let digits = spoilt[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+                    spoilt[at..at + digits].fill(b' ');
+                    spoilt[at + digits - 1] = b'1';
+                }
+            }
+            _ => {}
         }
         spoilt
     }

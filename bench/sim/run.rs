@@ -9,6 +9,8 @@ use crate::world::{Figures, World};
 const FORM_US: u64 = 20_000_000;
 /// How long it may take to come to rest after the storm.
 const REST_US: u64 = 60_000_000;
+/// How long a server may take to start and to have its damage healed.
+const HEAL_US: u64 = 8_000_000;
 /// How often the world is looked at while it should come to rest.
 const LOOK_US: u64 = 100_000;
 
@@ -56,12 +58,19 @@ fn live(world: &mut World) {
         let next = (world.now_us + 10 * LOOK_US).min(until);
         world.run_until(next);
         world.check_fingerprints();
+        world.check_ages();
     }
     if !world.oracle.violations.is_empty() {
         return;
     }
     world.end_storm();
-    if settle(world, REST_US, "after the storm") {
+    let mut rests = settle(world, REST_US, "after the storm");
+    if rests && world.options.faults.rot {
+        world.look_again();
+        world.run_until(world.now_us + HEAL_US);
+        rests = settle(world, REST_US, "after the storm");
+    }
+    if rests {
         world.check_end();
     }
 }

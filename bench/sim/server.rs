@@ -151,6 +151,14 @@ impl Server {
         }
     }
 
+    /// Its disks are replaced by empty ones.
+    pub fn wipe(&mut self) {
+        for core in &mut self.cores {
+            core.disk = Disk::default();
+        }
+        (self.identity, self.cluster_id) = (None, None);
+    }
+
     /// All cores are ready: the identity is written last.
     pub fn opened(&mut self) {
         if self.identity.is_none() {

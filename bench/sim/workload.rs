@@ -77,6 +77,8 @@ struct Operator {
 enum Ask {
     Plan(usize),
     Delete(String, u64),
+    /// Sequences that are gone for good once it is answered.
+    Purge(String, Vec<u64>),
     Get(String, u64),
     Other,
 }
@@ -393,6 +395,8 @@ impl Operator {
                 let ask = Ask::Delete(stream.clone(), seq);
                 (ask, format!("$JS.API.STREAM.MSG.DELETE.{stream}"), format!("{{\"seq\":{seq},\"no_erase\":true}}"))
             }
+            5 if stream == "P3" => return Some(purge(dice, oracle, seq)),
+            5 if stream == "L3" => (Ask::Other, "$JS.API.STREAM.PURGE.L3".into(), "{\"keep\":20}".into()),
             5 => (Ask::Other, format!("$JS.API.STREAM.INFO.{stream}"), none),
             6 => (Ask::Other, "$JS.API.STREAM.LIST".into(), none),
             7 => (Ask::Other, format!("$JS.API.CONSUMER.INFO.{stream}.c{stream}"), none),
@@ -423,10 +427,23 @@ impl Operator {
                     story.gone.insert(seq);
                 }
             }
+            Ask::Purge(stream, seqs) if good && answer.get("success") == Some(&Value::Bool(true)) => {
+                if let Some(story) = oracle.streams.get_mut(&stream) {
+                    story.gone.extend(seqs);
+                }
+            }
             Ask::Get(stream, seq) if good => oracle.read(&stream, seq, &message.payload, "a direct get"),
             _ => {}
         }
     }
+}
+
+/// Everything of P3 below a sequence goes, or what one publisher has there.
+fn purge(dice: &mut Dice, oracle: &mut Oracle, seq: u64) -> (Ask, String, String) {
+    let only = dice.pick(&["", "P3-slow"]);
+    let filter = if only.is_empty() { String::new() } else { format!(",\"filter\":\"p3.{only}\"") };
+    let gone = oracle.purging("P3", seq, only);
+    (Ask::Purge("P3".into(), gone), "$JS.API.STREAM.PURGE.P3".into(), format!("{{\"seq\":{seq}{filter}}}"))
 }
 
 /// A change to what streams there are and how many replicas they have.
@@ -434,7 +451,7 @@ fn edit(dice: &mut Dice) -> (Ask, String, String) {
     let scratch = format!("X{}", dice.below(3));
     let (subject, body) = match dice.below(4) {
         0 => {
-            let plan = Plan { name: "X", replicas: 3, storage: "file", messages_max: 5, heavy: false };
+            let plan = Plan { name: "X", replicas: 3, storage: "file", messages_max: 5, age_ms: 0, heavy: false };
             let body = plan.json(3).replace("\"X\"", &format!("\"{scratch}\"")).replace("x.>", &format!("{scratch}.>"));
             (format!("$JS.API.STREAM.CREATE.{scratch}"), body)
         }

@@ -46,6 +46,8 @@ pub struct World {
     pub figures: Figures,
     pub(crate) fault_dice: Dice,
     pub(crate) storm: bool,
+    /// A server has lost its disk; one per run.
+    pub(crate) wiped: bool,
     queue: BTreeMap<(u64, u64), Happening>,
     sequence: u64,
     idle_turns: BTreeMap<(usize, CoreId), u32>,
@@ -102,6 +104,7 @@ impl World {
             figures: Figures::default(),
             fault_dice: dice.fork(),
             storm: false,
+            wiped: false,
             queue: BTreeMap::new(),
             sequence: 0,
             idle_turns: BTreeMap::new(),

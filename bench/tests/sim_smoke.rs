@@ -75,6 +75,8 @@ fn faults(mutant: Mutant) -> Faults {
         Mutant::DedupForgotten => Faults { partition: true, ..crashes },
         Mutant::LeadLost => Faults { partition: true, ..Faults::default() },
         Mutant::LeaveEarly => Faults { partition: true, wide: true, edits: true, ..crashes },
+        Mutant::HealLost => Faults { rot: true, ..crashes },
+        Mutant::PurgeForged | Mutant::ClockAhead => Faults { stall: true, ..Faults::default() },
         Mutant::DeliverySkips | Mutant::AppendChanged => Faults::default(),
     }
 }
