@@ -155,7 +155,9 @@ impl Oracle {
         let Some(story) = self.consumers.get_mut(consumer) else { return };
         let stream = story.stream.clone();
         story.delivered.entry(seq).or_insert(now_us);
-        let late = story.confirmed.get(&seq).is_some_and(|at| now_us > at + LATE_US);
+        // A stream that began anew gives the same sequences to other messages.
+        let lossy = self.streams.get(&stream).is_some_and(|story| story.lossy);
+        let late = !lossy && story.confirmed.get(&seq).is_some_and(|at| now_us > at + LATE_US);
         if late {
             let again = story.again.entry(seq).or_default();
             *again += 1;
