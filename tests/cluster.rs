@@ -158,8 +158,8 @@ fn a_server_that_stands_still_is_given_up_and_comes_back() {
         let log = cluster.servers[0].log();
         (log.rfind("Route to z3 is up") > log.rfind("Route to z3 is down")).then_some(())
     });
-    let mut third = cluster.servers[2].connect();
-    assert_eq!(wait_for("the stream", || third.count("S").ok()), 2);
+    let stored = contents(&mut cluster.servers[2].connect(), 2);
+    assert_all_there(&stored, &["before".to_owned(), "during".to_owned()]);
 }
 
 /// What a server says of its JetStream, asked through another one.

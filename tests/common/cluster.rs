@@ -15,6 +15,9 @@ system_account: SYS
 no_auth_user: app
 "#;
 
+/// What streams may reserve: the default is a share of the disk's free space, and tests must not depend on the machine.
+const FILE_STORE: &str = "max_file_store: 10GB,";
+
 pub struct Cluster {
     pub servers: Vec<Server>,
     pub routes: Vec<u16>,
@@ -42,7 +45,7 @@ impl Cluster {
     pub fn of(name: &str, cores: &[&str], more: &str, flags: &[&str]) -> Cluster {
         let dir = Scratch::new(name);
         let stores = dir.0.clone();
-        Cluster::start_in(dir, name, cores, more, (&stores, ""), flags)
+        Cluster::start_in(dir, name, cores, more, (&stores, FILE_STORE), flags)
     }
 
     /// The same with small segments, the stores in a directory of the caller's, which outlives the servers, and `js` in
