@@ -351,7 +351,7 @@ impl Shard {
                     self.ask_leader(group, RequestKind::Ingest, account, subject, reply, headers, payload);
                 }
                 FrontOutput::Service { service, account, subject, reply, headers, payload, client } => match service {
-                    Service::Api => self.on_api(account, subject, reply, headers, payload),
+                    Service::Api => self.on_api(account, subject, reply, headers, payload, client),
                     Service::Ack => self.on_ack(account, subject, reply, payload),
                     other => self.system.on_service(self.now, other, account, subject, reply, headers, payload, client),
                 },

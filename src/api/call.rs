@@ -112,6 +112,13 @@ pub fn is_pull(subject: &[u8]) -> bool {
     subject.windows(MARK.len()).any(|part| part == MARK)
 }
 
+/// Whether audits tell of a request: of all but those that ask a consumer or a stream for messages, which are not calls
+/// of the API at the peer.
+pub fn is_audited(subject: &[u8]) -> bool {
+    const MARK: &[u8] = b".API.DIRECT.GET.";
+    !is_pull(subject) && !subject.windows(MARK.len()).any(|part| part == MARK)
+}
+
 /// The part of a request's subject behind `$JS.API.` or `$JS.<domain>.API.`, when the domain is ours.
 pub fn strip_prefix<'a>(subject: &'a str, domain: Option<&str>) -> Option<&'a str> {
     if let Some(rest) = subject.strip_prefix(PREFIX) {

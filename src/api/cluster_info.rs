@@ -29,8 +29,9 @@ struct ClusterInfo<'a> {
     replicas: Vec<Replica>,
 }
 
-#[derive(Debug, Serialize)]
-struct Replica {
+/// One member as others see it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Replica {
     name: String,
     current: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -120,6 +121,11 @@ fn replicas(facts: &Facts, status: &GroupStatus, members: &[ServerId], leader: O
         .collect();
     list.sort_by(|a, b| a.name.cmp(&b.name));
     list
+}
+
+/// All members of a group, the leader among them: what its advisories say.
+pub fn everybody(facts: &Facts, status: &GroupStatus) -> Vec<Replica> {
+    replicas(facts, status, &members(status, &[]), None)
 }
 
 fn replica(facts: &Facts, status: &GroupStatus, server: ServerId) -> Replica {

@@ -14,6 +14,7 @@ use super::verdict::MetaVerdict;
 use super::{in_flight, render};
 use crate::cluster::table::MetaEntry;
 use crate::consumer::ConsumerConfig;
+use crate::consumer::info::NO_TIME;
 use crate::stream::info::time_text;
 
 #[derive(Debug, Default, Deserialize)]
@@ -34,9 +35,6 @@ struct Paused {
     #[serde(skip_serializing_if = "Option::is_none")]
     pause_remaining: Option<i64>,
 }
-
-/// What the peer shows for "not at all".
-const NEVER: &str = "0001-01-01T00:00:00Z";
 
 pub(super) fn pause(
     facts: &Facts,
@@ -66,7 +64,7 @@ pub(super) fn pause(
     let remaining = until_ns.map(|until| until.saturating_sub(facts.now.wall_ns)).filter(|left| *left > 0);
     let answer = Paused {
         paused: remaining.is_some(),
-        pause_until: until_ns.map_or_else(|| NEVER.to_owned(), time_text),
+        pause_until: until_ns.map_or_else(|| NO_TIME.to_owned(), time_text),
         pause_remaining: remaining,
     };
     let then = Box::new(MetaVerdict::Answer(render::typed(call, &answer)));

@@ -129,19 +129,23 @@ impl Herald {
         Advisory { subject, json }
     }
 
-    /// An id that no other event has: 22 characters like the peer's, from the group, the clock and a counter.
     fn id(&mut self, now: Now) -> String {
-        const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         self.told += 1;
-        let high = mix(self.identity.group.0 ^ now.wall_ns as u64);
-        let mut value = u128::from(high) << 64 | u128::from(mix(high ^ self.told));
-        let mut id = String::with_capacity(22);
-        for _ in 0..22 {
-            id.push(DIGITS[(value % 62) as usize] as char);
-            value /= 62;
-        }
-        id
+        event_id(self.identity.group.0, now, self.told)
     }
+}
+
+/// An id that no other event has: 22 characters like the peer's, from whom it is about, the clock and a counter.
+pub fn event_id(about: u64, now: Now, count: u64) -> String {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let high = mix(about ^ now.wall_ns as u64);
+    let mut value = u128::from(high) << 64 | u128::from(mix(high ^ count));
+    let mut id = String::with_capacity(22);
+    for _ in 0..22 {
+        id.push(DIGITS[(value % 62) as usize] as char);
+        value /= 62;
+    }
+    id
 }
 
 /// SplitMix64's finisher: every input bit reaches every output bit.

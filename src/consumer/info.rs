@@ -57,6 +57,9 @@ fn is_zero(value: &i64) -> bool {
     *value == 0
 }
 
+/// What the peer shows for "at no time": Go's zero time.
+pub const NO_TIME: &str = "0001-01-01T00:00:00Z";
+
 /// Wall nanoseconds as RFC 3339 in UTC, with as many digits as needed.
 pub fn rfc3339(time_ns: i64) -> String {
     Timestamp::from_nanosecond(i128::from(time_ns)).map_or_else(|_| String::new(), |time| time.to_string())

@@ -107,7 +107,7 @@ impl Replica {
     }
 
     /// Whether servers that are alive, and this one, are a quorum.
-    fn hears_quorum(&self, core: &Core) -> bool {
+    pub(super) fn hears_quorum(&self, core: &Core) -> bool {
         let me = core.server();
         let alive = |server| server == me || self.hears(core, server);
         let Some(node) = self.node.as_deref() else { return false };

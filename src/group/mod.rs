@@ -564,6 +564,11 @@ impl Groups {
         Some(status)
     }
 
+    /// Whether enough members of a group are alive to elect a leader, as far as this server hears.
+    pub fn hears_quorum(&self, group: GroupId) -> bool {
+        self.groups.get(&group).is_some_and(|replica| replica.hears_quorum(&self.core))
+    }
+
     /// The open groups, ascending.
     pub fn iter_open(&self) -> impl Iterator<Item = GroupId> + '_ {
         self.groups.keys().copied()

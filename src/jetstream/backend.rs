@@ -57,6 +57,7 @@ impl JetStream {
                 continue;
             }
             if let Some(change) = self.table.apply(index, entry) {
+                self.tell_change(now, index, &change);
                 self.on_change(now, view, change);
             }
         }

@@ -9,6 +9,7 @@
 //! It carries values between parts that do not know each other and decides nothing that they could. Each core holds a
 //! copy of the table; core 0 also hosts the meta group and hands its committed entries to the others.
 
+mod advisories;
 mod backend;
 mod evicted;
 mod fetch;

@@ -20,7 +20,11 @@ impl JetStream {
             GroupOutput::Appended { group, index, body } => self.on_appended(group, index, &body),
             GroupOutput::Truncated { group, from } => self.on_truncated(group, from),
             GroupOutput::Committed { group, upto } => self.on_committed(now, view, group, upto),
-            GroupOutput::Role { group, leading, term, .. } => self.on_role(now, view, group, leading, term),
+            GroupOutput::Role { group, leading, term, leader } => {
+                let led = self.leads(group);
+                self.on_role(now, view, group, leading, term);
+                self.tell_role(now, view, group, led, leader);
+            }
             GroupOutput::Removed { group } => self.on_removed(now, group),
             GroupOutput::Read { token, result, .. } => self.on_read(now, view, token, result),
             GroupOutput::WantCheckpoint { group } => self.checkpoint(now, group),

@@ -1,17 +1,20 @@
 //! Requests of clients to the server itself, on their way to the group that answers, and the answers' way back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use net::client::headers::no_responders;
 
 use super::{LINK_CORE, Shard};
 use crate::api;
-use crate::client::Service;
+use crate::client::{ClientFacts, Service};
 use crate::cluster::wire::NodeMsg;
 use crate::cluster::wire::{Request, RequestKind};
 use crate::consumer::ack::AckSubject;
 use crate::ids::{AccountId, GroupId};
 use crate::jetstream::JetStream;
 use crate::reply::Reply;
+use crate::system::audit;
 
 impl Shard {
     pub(super) fn register_services(&mut self) {
@@ -39,7 +42,14 @@ impl Shard {
         reply: Option<Bytes>,
         headers: Option<Bytes>,
         payload: Bytes,
+        client: Option<Arc<ClientFacts>>,
     ) {
+        if let Some(reply) = &reply
+            && api::call::is_audited(&subject)
+            && self.front.has_interest(account, audit::SUBJECT)
+        {
+            self.system.audit_asked(account, &subject, reply, &payload, client);
+        }
         // The peer drops a pull that nobody waits for; delivered, its messages would count as tries.
         let unheard = |reply: &Bytes| !self.front.has_interest(account, reply);
         if api::call::is_pull(&subject) && reply.as_ref().is_some_and(unheard) {
@@ -117,6 +127,7 @@ impl Shard {
             None => Some(reply),
         };
         if let Some(reply) = reply {
+            self.system.audit_answered(self.now, &reply);
             self.front.reply(self.now, reply);
             self.drain_front();
         }

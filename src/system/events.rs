@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::envelope::ServerInfo;
+use super::scene::Server;
 use super::text::time_text;
 use crate::client::{ClientFacts, SysEvent, Traffic};
 use crate::ids::Now;
@@ -26,8 +27,9 @@ struct Advisory<'a> {
     reason: Option<&'static str>,
 }
 
+/// A client as events and audits name it.
 #[derive(Debug, Serialize)]
-struct Client<'a> {
+pub(super) struct Client<'a> {
     start: String,
     host: String,
     id: u64,
@@ -44,8 +46,13 @@ struct Client<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     rtt: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     stop: Option<String>,
-    name_tag: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_tag: Option<&'a str>,
     kind: &'static str,
     client_type: &'static str,
 }
@@ -125,11 +132,19 @@ impl<'a> Client<'a> {
             lang: &facts.lang,
             ver: &facts.version,
             rtt: facts.rtt_us.saturating_mul(1_000),
+            server: None,
+            cluster: None,
             stop: stop_wall_ns.map(time_text),
-            name_tag: &facts.account_name,
+            name_tag: Some(&facts.account_name),
             kind: "Client",
             client_type: "nats",
         }
+    }
+
+    /// One that asked for something, with the server that it is connected to.
+    pub(super) fn asking(facts: &'a ClientFacts, server: &'a Server) -> Client<'a> {
+        let cluster = server.options.cluster.as_deref();
+        Client { server: Some(server.name()), cluster, name_tag: None, ..Client::new(facts, None) }
     }
 }
 

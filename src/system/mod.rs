@@ -14,6 +14,7 @@ mod accountz;
 mod address;
 mod answer;
 mod ask;
+pub mod audit;
 mod connz;
 mod envelope;
 mod events;
@@ -50,6 +51,7 @@ use crate::cluster::view::View;
 use crate::config::Config;
 use crate::ids::{AccountId, ConnId, CoreId, Now};
 use crate::jetstream::JetStream;
+use crate::reply::Reply;
 use answer::HttpAnswer;
 use ask::Ask;
 use envelope::{Json, Refusal, ServerInfo, is_meant, seal, seal_error};
@@ -128,6 +130,7 @@ pub struct System {
     next_id: u64,
     pending: BTreeMap<u64, Pending>,
     events: VecDeque<SysEvent>,
+    audit: audit::Audit,
     /// Counts what was said.
     seq: u64,
     statsz_at_us: u64,
@@ -154,6 +157,7 @@ impl System {
             next_id: 0,
             pending: BTreeMap::new(),
             events: VecDeque::new(),
+            audit: audit::Audit::default(),
             seq: 0,
             statsz_at_us: 0,
             statsz_wait_us: STATSZ_FIRST_US,
@@ -218,6 +222,26 @@ impl System {
     pub fn on_event(&mut self, event: SysEvent) {
         if self.account.is_some() {
             self.events.push_back(event);
+        }
+    }
+
+    /// An API request entered at this core and somebody listens to audits.
+    pub fn audit_asked(
+        &mut self,
+        account: AccountId,
+        subject: &Bytes,
+        reply: &Bytes,
+        payload: &Bytes,
+        client: Option<Arc<ClientFacts>>,
+    ) {
+        self.audit.asked(account, subject, reply, payload, client);
+    }
+
+    /// A reply leaves for a client of this core: perhaps an answer that is to be told.
+    pub fn audit_answered(&mut self, now: Now, reply: &Reply) {
+        if let Some(payload) = self.audit.answered(now, &self.server, self.seq, reply) {
+            self.seq += 1;
+            self.publish(reply.account, Bytes::from_static(audit::SUBJECT), payload);
         }
     }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::consumer::config::ConsumerConfig;
-use crate::consumer::info::rfc3339;
+use crate::consumer::info::NO_TIME;
 use crate::consumer::record::{Entry, Op};
 use crate::consumer::{ConsumerOutput, paused_ns};
 use crate::ids::Now;
@@ -94,7 +94,7 @@ impl Leader {
     }
 
     pub(in crate::consumer) fn tell_pause(&mut self, now: Now, outputs: &mut Outputs) {
-        let until = self.live.config.pause_until.map_or_else(|| rfc3339(0), |until| until.to_string());
+        let until = self.live.config.pause_until.map_or_else(|| NO_TIME.to_owned(), |until| until.to_string());
         outputs.push_back(ConsumerOutput::Advisory(self.herald.tell_pause(now, self.was_paused, until)));
     }
 }
