@@ -126,6 +126,13 @@ pub const CATCHUP_RETRY_US: u64 = 1_000_000;
 /// How long a catch-up goes on without an acknowledgement, across broken links, before it is given up, microseconds.
 pub const CATCHUP_GIVE_UP_US: u64 = 30_000_000;
 
+/// Message ids that a stream remembers at the most, whatever its duplicate window: with 32 bytes each in a checkpoint they
+/// must fit into what a catch-up may bring. Two minutes at 50,000 messages a second.
+pub const MESSAGE_IDS_MAX: usize = 6_000_000;
+
+/// Bytes of a machine's state that are stored as one record: what clients store meanwhile waits for one of them at most.
+pub const STATE_PART_BYTES: usize = 4 * 1024 * 1024;
+
 /// Bytes of a machine's state that a catch-up may bring. A quarter of a gigabyte is the state of a stream of some hundred
 /// million messages; what is larger is an attack or a bug.
 pub const CATCHUP_STATE_BYTES_MAX: usize = 256 * 1024 * 1024;

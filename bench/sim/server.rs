@@ -24,6 +24,9 @@ use trestle::system::SystemOptions;
 use crate::dice::Dice;
 use crate::disk::Disk;
 
+/// States above this are stored in parts: most streams of a run have one.
+const STATE_PART_BYTES: usize = 4 << 10;
+
 /// What a process's monotonic clock shows when it starts, as in the shell.
 const CLOCK_START_US: u64 = 1_000_000;
 
@@ -231,6 +234,7 @@ impl Server {
                 boot: self.boot,
                 seed,
                 store: self.store_options(fresh, seed),
+                state_part_bytes: STATE_PART_BYTES,
                 timing: Timing::default(),
             },
             cluster_id: self.cluster_id.clone(),

@@ -5,7 +5,7 @@
 //!            version  machine  raft    0       commit stamp (u64)   payload ...
 //!            1        M S C    0 data, 1 noop, 2 membership, 3 relief
 //!
-//! checkpoint version, machine, 0, 0, membership bytes (u32), membership, state ...
+//! checkpoint version, machine, parts, bank, membership bytes (u32), membership, state ... (empty if it is in parts)
 //! descriptor version, machine, 0, 0, membership bytes (u32), membership
 //! ```
 //!
@@ -15,9 +15,12 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::spec::GroupKind;
+use super::states::STATE_PARTS_MAX;
 
 /// Bytes in front of an entry's payload.
 pub(super) const HEADER_BYTES: usize = 12;
+/// Bytes in front of a note's membership.
+const NOTE_BYTES: usize = 8;
 const VERSION: u8 = 1;
 
 /// What raft means by an entry, as its first bytes say.
@@ -81,20 +84,41 @@ pub(super) fn payload(body: &Bytes) -> Bytes {
     body.slice(HEADER_BYTES.min(body.len())..)
 }
 
+/// Where a large state is: so many notes of one of two banks (see [`super::states`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Parts {
+    /// 0: the state stands in the checkpoint itself.
+    pub count: u8,
+    /// 0 or 1
+    pub bank: u8,
+}
+
 /// A checkpoint or descriptor: membership as raft encodes it, and the machine's state (empty in descriptors).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Note {
     pub machine: GroupKind,
+    pub parts: Parts,
     pub membership: Bytes,
     pub state: Bytes,
 }
 
 impl Note {
+    /// One that stands alone.
+    pub fn new(machine: GroupKind, membership: Bytes, state: Bytes) -> Note {
+        Note { machine, parts: Parts::default(), membership, state }
+    }
+
+    /// Length of its encoding.
+    pub fn bytes(&self) -> usize {
+        NOTE_BYTES + self.membership.len() + self.state.len()
+    }
+
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(8 + self.membership.len() + self.state.len());
+        let mut out = BytesMut::with_capacity(self.bytes());
         out.put_u8(VERSION);
         out.put_u8(machine_byte(self.machine));
-        out.put_u16_le(0);
+        out.put_u8(self.parts.count);
+        out.put_u8(self.parts.bank);
         out.put_u32_le(self.membership.len() as u32);
         out.put_slice(&self.membership);
         out.put_slice(&self.state);
@@ -102,12 +126,14 @@ impl Note {
     }
 
     pub fn decode(body: &Bytes) -> Option<Note> {
-        let [version, machine, _, _] = *body.first_chunk::<4>()?;
+        let [version, machine, count, bank] = *body.first_chunk::<4>()?;
         let len = u32::from_le_bytes(*body.get(4..)?.first_chunk::<4>()?) as usize;
-        if version != VERSION || body.len() - 8 < len {
+        let sound = usize::from(count) <= STATE_PARTS_MAX && bank <= 1;
+        if version != VERSION || !sound || body.len() - NOTE_BYTES < len {
             return None;
         }
-        Some(Note { machine: machine_of(machine)?, membership: body.slice(8..8 + len), state: body.slice(8 + len..) })
+        let (membership, state) = (body.slice(NOTE_BYTES..NOTE_BYTES + len), body.slice(NOTE_BYTES + len..));
+        Some(Note { machine: machine_of(machine)?, parts: Parts { count, bank }, membership, state })
     }
 }
 
@@ -146,17 +172,17 @@ mod tests {
 
     #[test]
     fn notes_round_trip() {
-        let note = Note {
-            machine: GroupKind::Stream,
-            membership: Bytes::from_static(b"who"),
-            state: Bytes::from_static(b"what"),
-        };
-        assert_eq!(Note::decode(&note.encode()), Some(note));
+        let mut note = Note::new(GroupKind::Stream, Bytes::from_static(b"who"), Bytes::from_static(b"what"));
+        assert_eq!(Note::decode(&note.encode()).as_ref(), Some(&note));
+        note.parts = Parts { count: STATE_PARTS_MAX as u8, bank: 1 };
+        assert_eq!(Note::decode(&note.encode()).as_ref(), Some(&note));
+        note.parts.count += 1;
+        assert_eq!(Note::decode(&note.encode()), None);
     }
 
     #[test]
     fn cut_or_changed_bytes_are_refused_or_read_but_never_panic() {
-        let note = Note { machine: GroupKind::Meta, membership: Bytes::from_static(b"xyz"), state: Bytes::new() };
+        let note = Note::new(GroupKind::Meta, Bytes::from_static(b"xyz"), Bytes::new());
         let bodies = [note.encode(), Header { machine: GroupKind::Meta, tag: Tag::Data, stamp: 1 }.encode(b"p")];
         for body in bodies {
             for cut in 0..8 {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::log::{Claim, Disk, ReadTicket};
 use super::output::{GroupOutput, LogLevel, ReadToken};
 use super::spec::{GroupsOptions, Timing, home_core};
+use super::states::States;
 use super::timers::Timers;
 use crate::cluster::heartbeat::Heartbeats;
 use crate::cluster::wire::{CatchupStep, NodeMsg};
@@ -76,6 +77,7 @@ pub(super) struct Core {
     pub blocked: BTreeSet<GroupId>,
     /// Groups that are being restored or stream state and have more to read: one chunk each per turn.
     pub busy: BTreeSet<GroupId>,
+    pub states: States,
     pub space_low: bool,
     /// Bytes of entries that were taken since the last turn and that the log does not know yet.
     pub promised: usize,
@@ -101,6 +103,7 @@ impl Core {
             dirty: BTreeSet::new(),
             blocked: BTreeSet::new(),
             busy: BTreeSet::new(),
+            states: States::default(),
             space_low: false,
             promised: 0,
             doubt: false,

@@ -7,6 +7,7 @@
 //!   descriptor   local 0                 kind of machine, the voters it was created with
 //!   marker       local 1                 a catch-up is under way: entries above `own_last` are not the log yet
 //!   forgotten    local 2                 1: this replica must not vote until it is caught up
+//!   part         local 16 to 191         a piece of a state that is too large for one record (see states.rs)
 //! ```
 //!
 //! Everything durable is told by log sequence number ([`Disk::durable`]); which group waits for which number is the
@@ -21,6 +22,7 @@ use storage::{AppendError, DiskDone, DiskOp, Log, LogEvent, ReadResult, Record, 
 
 use super::body::Note;
 use super::output::RecoveredGroup;
+use super::states::Checkpoint;
 use crate::ids::GroupId;
 
 pub(super) use storage::ReadTicket;
@@ -251,8 +253,32 @@ impl Disk {
         self.append(group, RecordKind::HARD_STATE, hard.epoch, hard.term, 0, vote)
     }
 
-    pub fn append_checkpoint(&mut self, group: GroupId, epoch: u32, term: u64, index: u64, note: &Note) -> Room {
+    pub fn append_checkpoint(&mut self, checkpoint: &Checkpoint) -> Room {
+        let Checkpoint { group, epoch, term, index, ref note } = *checkpoint;
         self.append(group, RecordKind::CHECKPOINT, epoch, term, index, note.encode())
+    }
+
+    /// A part of a large state.
+    pub fn append_part(&mut self, of: &Checkpoint, kind: RecordKind, part: Bytes) -> Room {
+        self.append(of.group, kind, of.epoch, of.term, of.index, part)
+    }
+
+    /// Lets go of a part, if there is one.
+    pub fn empty_part(&mut self, group: GroupId, kind: RecordKind) -> Result<(), NoRoom> {
+        match self.part_bytes(group, kind) {
+            0 => Ok(()),
+            _ => self.append(group, kind, 0, 0, 0, Bytes::new()).map(|_| ()),
+        }
+    }
+
+    /// Length of a part, 0 without one.
+    pub fn part_bytes(&mut self, group: GroupId, kind: RecordKind) -> u32 {
+        self.log().and_then(|log| log.latest_bytes(storage::GroupId(group.0), kind)).unwrap_or(0)
+    }
+
+    /// Bytes that wait for the disk.
+    pub fn unstored(&self) -> usize {
+        self.stats().map_or(0, |stats| stats.bytes_unstored as usize)
     }
 
     pub fn append_descriptor(&mut self, group: GroupId, epoch: u32, note: &Note) -> Room {
@@ -341,8 +367,13 @@ impl Disk {
 
     /// The latest checkpoint, as an entry at its index.
     pub fn checkpoint(&mut self, group: GroupId) -> Fetch {
+        self.state_part(group, RecordKind::CHECKPOINT)
+    }
+
+    /// A part of a large state, as an entry at the checkpoint's index.
+    pub fn state_part(&mut self, group: GroupId, kind: RecordKind) -> Fetch {
         let Some(log) = self.log() else { return Fetch::Missing };
-        fetch(log.latest(storage::GroupId(group.0), RecordKind::CHECKPOINT))
+        fetch(log.latest(storage::GroupId(group.0), kind))
     }
 
     /// The small records of a group. They are kept in memory, so this never waits.

@@ -29,6 +29,7 @@ mod restore;
 mod retain;
 mod send;
 mod spec;
+mod states;
 mod status;
 pub(crate) mod timers;
 mod turn;
@@ -396,6 +397,9 @@ impl Groups {
             while let Some((group, what)) = self.core.memory.pop_front() {
                 self.with(group, |replica, core| replica.on_durable(core, now, what));
             }
+            while let Some((group, what)) = self.core.feed_states() {
+                self.with(group, |replica, core| replica.on_refused(core, what));
+            }
             self.disk_events(now);
             if self.core.dirty.is_empty() && self.core.memory.is_empty() {
                 break;
@@ -589,6 +593,7 @@ impl Core {
         self.blocked.remove(&group);
         self.awaited.retain(|awaited| awaited.1 != group);
         self.memory.retain(|awaited| awaited.0 != group);
+        self.states.drop_group(group);
     }
 
     /// The answer to a read of a group that is closed.

@@ -82,6 +82,10 @@ pub enum GroupOutput {
         group: GroupId,
         index: u64,
     },
+    /// The checkpoint that was being written could not be: the machine offers one again.
+    CheckpointRefused {
+        group: GroupId,
+    },
     /// For that core of another server.
     Send {
         to: Place,

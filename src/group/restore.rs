@@ -14,15 +14,16 @@
 //! group's only replica has nobody to ask: a message below the checkpoint is reported and left out; anything else closes
 //! the group, because replaying past a hole would invent a history.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use raft::{Entry, EntryKind, HardState, Membership, NodeId};
 
-use super::body::{Header, Note, Tag, payload};
+use super::body::{Header, Note, Parts, Tag, payload};
 use super::core::{Core, Reader};
 use super::log::{Fetch, ReadTicket, Stored};
 use super::output::{GroupOutput, LogLevel};
 use super::replica::{Phase, ReadOutcome, Replica, node_id};
 use super::spec::GroupSpec;
+use super::states::part_kind;
 use crate::ids::Now;
 use crate::limits::GROUP_READ_BYTES_MAX;
 
@@ -35,6 +36,10 @@ pub(super) struct Restore {
     hard: HardState,
     membership: Membership,
     snapshot: (u64, u64),
+    /// Of a state in parts: where they are, and what has been read of them.
+    parts: Parts,
+    parts_read: usize,
+    state: BytesMut,
     entries: Vec<Entry>,
     committed: u64,
     /// Entries above belong to a catch-up that never ended.
@@ -51,6 +56,8 @@ pub(super) struct Restore {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Checkpoint,
+    /// The parts of its state.
+    State,
     /// Above the checkpoint, in order and without a gap.
     Log,
     /// Below it, with gaps.
@@ -64,6 +71,9 @@ impl Restore {
             hard,
             membership: Membership::default(),
             snapshot: (0, 0),
+            parts: Parts::default(),
+            parts_read: 0,
+            state: BytesMut::new(),
             entries: Vec::new(),
             committed: 0,
             own_last: u64::MAX,
@@ -104,11 +114,7 @@ impl Replica {
         restore.votes_lost = restore.voteless;
         restore.membership = membership.clone();
         if self.mem.is_none() {
-            let note = Note {
-                machine: self.kind,
-                membership: super::replica::encoded(&membership).into(),
-                state: Bytes::new(),
-            };
+            let note = Note::new(self.kind, super::replica::encoded(&membership).into(), Bytes::new());
             // Before any vote in the same log, so durable before any vote. A full store still has room for votes, and a
             // group without its descriptor is described by its entries.
             let _ = core.disk.append_descriptor(self.id, self.epoch, &note);
@@ -176,9 +182,10 @@ impl Replica {
             core.busy.remove(&self.id);
             return;
         }
-        let Restore { part, next, last, .. } = **restore;
+        let Restore { part, next, last, parts, parts_read, .. } = **restore;
         let fetched = match part {
             Part::Checkpoint => core.disk.checkpoint(self.id),
+            Part::State => core.disk.state_part(self.id, part_kind(parts.bank, parts_read)),
             _ if next > last => return self.next_part(core, now),
             _ => match &self.mem {
                 Some(mem) => Fetch::Ready(mem.range(next, last, GROUP_READ_BYTES_MAX)),
@@ -221,6 +228,7 @@ impl Replica {
         let Phase::Reading(restore) = &mut self.phase else { return };
         match restore.part {
             Part::Checkpoint => self.read_checkpoint(core, now, list.into_iter().next()),
+            Part::State => self.read_part(core, now, list.into_iter().next()),
             Part::Log => self.read_log(core, now, list),
             Part::Rest => {
                 if list.is_empty() {
@@ -235,19 +243,40 @@ impl Replica {
     }
 
     fn read_checkpoint(&mut self, core: &mut Core, now: Now, stored: Option<Stored>) {
+        let Phase::Reading(restore) = &mut self.phase else { return };
+        let Some(stored) = stored else {
+            core.find_parts(self.id, Parts::default());
+            return self.begin_log(core, None);
+        };
+        let Some(note) = Note::decode(&stored.body) else { return self.read_damaged(core, now, stored.index) };
+        restore.snapshot = (stored.index, stored.term);
+        restore.membership = Membership::decode(&note.membership).unwrap_or_default();
+        core.find_parts(self.id, note.parts);
+        if note.parts.count == 0 {
+            return self.begin_log(core, Some(note.state));
+        }
+        (restore.parts, restore.part) = (note.parts, Part::State);
+    }
+
+    /// One part of the state, which must be of the checkpoint that names it.
+    fn read_part(&mut self, core: &mut Core, now: Now, stored: Option<Stored>) {
+        let Phase::Reading(restore) = &mut self.phase else { return };
+        let Some(part) = stored.filter(|part| (part.index, part.term) == restore.snapshot) else {
+            let index = restore.snapshot.0;
+            return self.read_damaged(core, now, index);
+        };
+        restore.state.extend_from_slice(&part.body);
+        restore.parts_read += 1;
+        if restore.parts_read == usize::from(restore.parts.count) {
+            let state = std::mem::take(&mut restore.state).freeze();
+            self.begin_log(core, Some(state));
+        }
+    }
+
+    /// The checkpoint is known, or there is none: what stands above it follows.
+    fn begin_log(&mut self, core: &mut Core, checkpoint: Option<Bytes>) {
         let bounds = self.bounds(core);
         let Phase::Reading(restore) = &mut self.phase else { return };
-        let checkpoint = match &stored {
-            Some(stored) => match Note::decode(&stored.body) {
-                Some(note) => {
-                    restore.snapshot = (stored.index, stored.term);
-                    restore.membership = Membership::decode(&note.membership).unwrap_or_default();
-                    Some(note.state)
-                }
-                None => return self.read_damaged(core, now, stored.index),
-            },
-            None => None,
-        };
         restore.committed = restore.snapshot.0;
         restore.part = Part::Log;
         restore.next = restore.snapshot.0 + 1;
@@ -311,10 +340,10 @@ impl Replica {
         let known = core.disk.term(self.id, index).is_some();
         let Phase::Reading(restore) = &mut self.phase else { return };
         match restore.part {
-            Part::Checkpoint if alone => {
+            Part::Checkpoint | Part::State if alone => {
                 self.close_damaged(core, now, "its checkpoint is damaged and there is no other replica".into());
             }
-            Part::Checkpoint => self.start_over(core, now),
+            Part::Checkpoint | Part::State => self.start_over(core),
             Part::Log if alone => {
                 let why = format!("entry {index} is damaged and there is no other replica");
                 self.close_damaged(core, now, why);
@@ -335,7 +364,7 @@ impl Replica {
     }
 
     /// The state is lost: what remains of the log has no beginning. The leader sends everything.
-    fn start_over(&mut self, core: &mut Core, now: Now) {
+    fn start_over(&mut self, core: &mut Core) {
         core.log(
             LogLevel::Error,
             format!("group {}: its checkpoint is damaged; everything is asked from the leader again", self.id.0),
@@ -344,7 +373,8 @@ impl Replica {
         self.note_forgotten(core, true);
         let Phase::Reading(restore) = &mut self.phase else { return };
         restore.voteless = true;
-        self.read_checkpoint(core, now, None);
+        restore.snapshot = (0, 0);
+        self.begin_log(core, None);
     }
 
     /// Whether nobody else has this group's entries.

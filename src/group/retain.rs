@@ -24,6 +24,7 @@ use super::log::NoRoom;
 use super::output::{GroupOutput, LogLevel};
 use super::replica::{Replica, encoded, server};
 use super::spec::GroupKind;
+use super::states::Checkpoint;
 use crate::ids::Now;
 use crate::limits::CHECKPOINT_LAG_MAX;
 
@@ -119,29 +120,28 @@ impl Replica {
         if index > node.applied_index() {
             return false;
         }
-        let note = Note { machine, membership: encoded(membership).into(), state };
+        let note = Note::new(machine, encoded(membership).into(), state);
         self.feed_senders(core, now, index, term, &note);
         if index <= self.retain.checkpoint || self.retain.writing.is_some() {
             return false;
         }
         self.retain.size = note.state.len();
+        let (awaited, bytes) = (Awaited::Checkpoint { index }, note.state.len());
+        let checkpoint = Checkpoint { group: self.id, epoch: self.epoch, term, index, note };
         let written = match &mut self.mem {
             Some(_) => {
-                core.memory.push_back((self.id, Awaited::Checkpoint { index }));
+                core.memory.push_back((self.id, awaited));
                 Ok(())
             }
-            None => core.disk.append_checkpoint(self.id, self.epoch, term, index, &note).map(|_| {
-                let lsn = core.disk.appended();
-                core.awaited.push_back((lsn, self.id, Awaited::Checkpoint { index }));
-            }),
+            None => core.store_state(checkpoint, awaited),
         };
         self.retain.bytes = 0;
         match written {
             Ok(()) => self.retain.writing = Some(index),
-            Err(NoRoom::TooLarge) => core.log(
-                LogLevel::Error,
-                format!("group {}: a state of {} bytes is too large to be stored", self.id.0, note.state.len()),
-            ),
+            Err(NoRoom::TooLarge) => {
+                let text = format!("group {}: a state of {bytes} bytes is too large to be stored", self.id.0);
+                core.log(LogLevel::Error, text);
+            }
             // The next threshold tries again.
             Err(_) => {}
         }
@@ -149,10 +149,19 @@ impl Replica {
         self.retain.writing.is_some()
     }
 
+    /// It could not be stored to its end.
+    pub(super) fn checkpoint_failed(&mut self, core: &mut Core, index: u64) {
+        if self.retain.writing == Some(index) {
+            self.retain.writing = None;
+            core.output(GroupOutput::CheckpointRefused { group: self.id });
+        }
+    }
+
     pub(super) fn checkpoint_durable(&mut self, core: &mut Core, index: u64) {
         if self.retain.writing != Some(index) {
             return;
         }
+        core.sweep_parts(self.id);
         self.retain.writing = None;
         self.retain.checkpoint = index;
         let upto = self.compact_upto(index);

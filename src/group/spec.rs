@@ -41,6 +41,8 @@ pub struct GroupsOptions {
     /// Seeds every random choice: election timeouts per group, session numbers.
     pub seed: u64,
     pub store: storage::StoreOptions,
+    /// Largest piece of a machine's state that is stored as one record; larger states are stored in parts.
+    pub state_part_bytes: usize,
     pub timing: Timing,
 }
 

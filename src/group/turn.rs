@@ -207,6 +207,16 @@ impl Replica {
         }
     }
 
+    /// Something that was on its way to the log could not be stored to its end.
+    pub(super) fn on_refused(&mut self, core: &mut Core, what: Awaited) {
+        match what {
+            Awaited::Checkpoint { index } => self.checkpoint_failed(core, index),
+            Awaited::Complete { session } => self.complete_failed(session),
+            // These are one record each.
+            Awaited::Ticket { .. } | Awaited::Part { .. } => {}
+        }
+    }
+
     fn show_role(&mut self, core: &mut Core, now: Now) {
         let Some(node) = &self.node else { return };
         let shown = (node.is_leader(), node.term(), node.leader().map(server));

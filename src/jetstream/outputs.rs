@@ -29,6 +29,7 @@ impl JetStream {
             GroupOutput::Read { token, result, .. } => self.on_read(now, view, token, result),
             GroupOutput::WantCheckpoint { group } => self.checkpoint(now, group),
             GroupOutput::Checkpointed { group, index } => self.on_checkpointed(now, view, group, index),
+            GroupOutput::CheckpointRefused { group } => self.on_checkpoint_refused(group),
             GroupOutput::Send { to, msg } => self.out.push_back(JsOutput::Send { to, msg }),
             GroupOutput::SpaceLow => self.on_space(now, true),
             GroupOutput::SpaceBack => self.on_space(now, false),
@@ -195,6 +196,16 @@ impl JetStream {
             }
         } else if let Some(hosted) = self.consumers.get_mut(&group) {
             hosted.checkpointing |= written;
+        }
+    }
+
+    /// The checkpoint that was on its way could not be stored to its end: another one is taken when it is worth it.
+    fn on_checkpoint_refused(&mut self, group: GroupId) {
+        if let Some(hosted) = self.streams.get_mut(&group) {
+            hosted.checkpointing = false;
+            hosted.stream.checkpoint_refused();
+        } else if let Some(hosted) = self.consumers.get_mut(&group) {
+            hosted.checkpointing = false;
         }
     }
 

@@ -191,6 +191,7 @@ pub fn shard_options(plan: &Plan, core: CoreId) -> ShardOptions {
                 seed,
                 ..defaults
             },
+            state_part_bytes: crate::limits::STATE_PART_BYTES,
             timing: Timing::default(),
         },
         cluster_id: cluster_id(plan),

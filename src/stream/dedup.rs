@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::Seq;
+use crate::limits::MESSAGE_IDS_MAX;
 
 /// One remembered id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +18,17 @@ pub(super) struct Seen {
 
 /// `by_id` answers, `by_time` forgets. An id that was stored again after its window has two places in `by_time`; the
 /// older one must not take the newer one's entry away, hence the comparison of sequences.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Dedup {
     by_id: BTreeMap<u128, (Seq, i64)>,
     by_time: VecDeque<Seen>,
+    ids_max: usize,
+}
+
+impl Default for Dedup {
+    fn default() -> Dedup {
+        Dedup { by_id: BTreeMap::new(), by_time: VecDeque::new(), ids_max: MESSAGE_IDS_MAX }
+    }
 }
 
 impl Dedup {
@@ -32,6 +40,16 @@ impl Dedup {
     pub(super) fn insert(&mut self, seen: Seen) {
         self.by_id.insert(seen.id, (seen.seq, seen.time_ns));
         self.by_time.push_back(seen);
+        if self.by_time.len() > self.ids_max {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.by_time.pop_front() else { return };
+        if self.by_id.get(&oldest.id).is_some_and(|(seq, _)| *seq == oldest.seq) {
+            self.by_id.remove(&oldest.id);
+        }
     }
 
     /// Forgets what is older than the window at `now_ns`, the time of the batch being applied.
@@ -40,10 +58,7 @@ impl Dedup {
             if now_ns.saturating_sub(oldest.time_ns) < window_ns {
                 break;
             }
-            self.by_time.pop_front();
-            if self.by_id.get(&oldest.id).is_some_and(|(seq, _)| *seq == oldest.seq) {
-                self.by_id.remove(&oldest.id);
-            }
+            self.forget_oldest();
         }
     }
 
@@ -71,6 +86,16 @@ mod tests {
         assert_eq!(dedup.len(), 1);
         dedup.expire(150, 50);
         assert_eq!(dedup.len(), 0);
+    }
+
+    #[test]
+    fn beyond_the_bound_the_oldest_is_forgotten() {
+        let mut dedup = Dedup { ids_max: 2, ..Dedup::default() };
+        for (id, seq) in [(1, 10), (2, 20), (1, 30), (3, 40)] {
+            dedup.insert(Seen { id, seq, time_ns: 100 });
+        }
+        assert_eq!([1, 2, 3].map(|id| dedup.find(id, 100, 50)), [Some(30), None, Some(40)]);
+        assert_eq!(dedup.len(), 2);
     }
 
     #[test]

@@ -29,9 +29,9 @@ pub enum Claim {
     /// To the half: what others have agreed to store and this log must follow.
     Follow,
     /// To the last quarter: entries by which space comes back (deletes, purges) or a group gets a leader, and large
-    /// checkpoints, without which nothing that was released comes back.
+    /// checkpoints and notes, without which nothing that was released comes back.
     Relief,
-    /// To the end: votes, cuts, tombstones, small checkpoints, moves.
+    /// To the end: votes, cuts, tombstones, small checkpoints and notes, moves.
     Vital,
 }
 
@@ -40,8 +40,7 @@ impl Claim {
     fn of(self, kind: RecordKind, body: usize) -> Claim {
         match kind {
             RecordKind::ENTRY => self,
-            RecordKind::CHECKPOINT if body > RESERVED_BYTES_MAX => Claim::Relief,
-            _ if body > RESERVED_BYTES_MAX => Claim::Plain,
+            _ if body > RESERVED_BYTES_MAX => Claim::Relief,
             _ => Claim::Vital,
         }
     }

@@ -93,6 +93,11 @@ impl Log {
         self.answer(vec![item])
     }
 
+    /// Length of the body of the newest record of a latest-wins kind.
+    pub fn latest_bytes(&self, group: GroupId, kind: RecordKind) -> Option<u32> {
+        self.index.groups.get(&group)?.latest(kind).map(|single| single.entry.bytes)
+    }
+
     fn item(&self, entry: Entry, segment: u32, damaged: bool) -> Item {
         let body = match self.tail.get(entry.lsn) {
             Some(body) => Some(body.clone()),

@@ -14,6 +14,7 @@ use super::super::mem::MemLog;
 use super::super::output::LogLevel;
 use super::super::replica::{Phase, Replica};
 use super::super::spec::GroupKind;
+use super::super::states::Checkpoint;
 use super::ALL;
 use crate::cluster::wire::{CatchupEntry, CatchupStep};
 use crate::ids::{Now, ServerId};
@@ -216,10 +217,15 @@ impl Replica {
             core.memory.push_back((self.id, awaited));
             return;
         }
-        if core.disk.append_checkpoint(self.id, self.epoch, receiver.term, receiver.index, &note).is_ok() {
-            receiver.completing = true;
-            let lsn = core.disk.appended();
-            core.awaited.push_back((lsn, self.id, awaited));
+        let (term, index) = (receiver.term, receiver.index);
+        let checkpoint = Checkpoint { group: self.id, epoch: self.epoch, term, index, note };
+        receiver.completing = core.store_state(checkpoint, awaited).is_ok();
+    }
+
+    /// The checkpoint could not be stored to its end: the sender's next `End` tries again.
+    pub(in super::super) fn complete_failed(&mut self, session: u64) {
+        if let Some(receiver) = self.receiver.as_mut().filter(|receiver| receiver.session == session) {
+            receiver.completing = false;
         }
     }
 
@@ -244,6 +250,7 @@ impl Replica {
                 }
             }
         }
+        core.sweep_parts(self.id);
         self.marked = None;
         self.staged.clear();
         self.window.clear();
@@ -260,6 +267,7 @@ impl Replica {
     /// Raft is about to write the log itself: what a catch-up has put above it must not count as this replica's.
     pub(in super::super) fn drop_receiver(&mut self, core: &mut Core) {
         self.receiver = None;
+        core.states.forget_complete(self.id);
         if let Some(own_last) = self.marked.take() {
             let _ = core.disk.truncate(self.id, own_last + 1);
             let _ = core.disk.append_marker(self.id, self.epoch, None);
@@ -283,7 +291,7 @@ impl Receiver {
     }
 
     fn note(&self, kind: GroupKind) -> Note {
-        Note { machine: kind, membership: self.membership.clone(), state: Bytes::copy_from_slice(&self.state) }
+        Note::new(kind, self.membership.clone(), Bytes::copy_from_slice(&self.state))
     }
 
     /// Notes which entries came, and which did not.

@@ -3,6 +3,7 @@
 mod change;
 mod disk;
 mod life;
+mod states;
 mod storm;
 mod toy;
 mod world;

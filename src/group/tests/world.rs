@@ -65,6 +65,7 @@ pub struct World {
     pub strict: bool,
     pub sent: BTreeMap<&'static str, u64>,
     pub segment_bytes: u64,
+    pub state_part_bytes: usize,
     pub log_bytes_max: Option<u64>,
 }
 
@@ -78,6 +79,11 @@ pub fn id(number: u64) -> ServerId {
 
 impl World {
     pub fn new(seed: u64, servers: u64) -> World {
+        World::with_parts(seed, servers, 8 << 10)
+    }
+
+    /// The same; states above so many bytes are stored in parts.
+    pub fn with_parts(seed: u64, servers: u64, state_part_bytes: usize) -> World {
         let mut world = World {
             rng: Rng::new(mix(seed)),
             now: 1_000_000,
@@ -93,6 +99,7 @@ impl World {
             strict: true,
             sent: BTreeMap::new(),
             segment_bytes: 1 << 20,
+            state_part_bytes,
             log_bytes_max: None,
         };
         for number in 1..=servers {
@@ -117,8 +124,16 @@ impl World {
             read_cache_bytes: 256 << 10,
             ..storage::StoreOptions::default()
         };
-        let options =
-            GroupsOptions { server: at, core: 0, cores: 1, boot: seed, seed, store, timing: Timing::default() };
+        let options = GroupsOptions {
+            server: at,
+            core: 0,
+            cores: 1,
+            boot: seed,
+            seed,
+            store,
+            state_part_bytes: self.state_part_bytes,
+            timing: Timing::default(),
+        };
         server.groups = Some(Groups::new(options));
         server.ready = false;
         self.pump(at);
@@ -433,8 +448,11 @@ impl World {
                     groups.release(group, first);
                 }
             }
-            GroupOutput::Removed { .. } | GroupOutput::SpaceLow | GroupOutput::SpaceBack | GroupOutput::SpaceWanted => {
-            }
+            GroupOutput::Removed { .. }
+            | GroupOutput::CheckpointRefused { .. }
+            | GroupOutput::SpaceLow
+            | GroupOutput::SpaceBack
+            | GroupOutput::SpaceWanted => {}
         }
         if let Some((group, list)) = applied {
             self.check(at, group, list);

@@ -348,6 +348,7 @@ fn shard_options(name: &str, core: CoreId, cores: CoreId, config: &Arc<Config>) 
         cores,
         boot: 1,
         seed,
+        state_part_bytes: crate::limits::STATE_PART_BYTES,
         store: storage::StoreOptions {
             segment_bytes: 1 << 20,
             run_bytes_max: 1 << 16,
