@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::cluster::{Cluster, conf};
+use common::cluster::{Cluster, FILE_STORE, conf};
 use common::{Client, Scratch, Server, free_ports, wait_for};
 use net::peer::hello::Hello;
 use net::peer::lane::Lane;
@@ -84,7 +84,8 @@ fn two_clusters_whose_routes_are_joined_say_so_on_both_sides_and_serve_on() {
     }
     let folder = one.dir.0.display().to_string();
     let text = conf("j", 1, one.routes[0], &[one.routes[1], two.routes[0], two.routes[1]], "");
-    one.dir.file("j1.conf", &text.replace("store-", &format!("{folder}/store-")));
+    let text = text.replace("store-", &format!("{folder}/store-"));
+    one.dir.file("j1.conf", &text.replace("jetstream { ", &format!("jetstream {{ {FILE_STORE} ")));
     one.servers[0].signal(Signal::SIGHUP);
     for server in [&one.servers[0], &two.servers[0], &two.servers[1]] {
         let line = server.wait_log("data of different clusters");

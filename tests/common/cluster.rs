@@ -16,7 +16,7 @@ no_auth_user: app
 "#;
 
 /// What streams may reserve: the default is a share of the disk's free space, and tests must not depend on the machine.
-const FILE_STORE: &str = "max_file_store: 10GB,";
+pub const FILE_STORE: &str = "max_file_store: 10GB,";
 
 pub struct Cluster {
     pub servers: Vec<Server>,
