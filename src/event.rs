@@ -12,6 +12,7 @@ use net::peer::hello::Hello;
 use net::peer::lane::Lane;
 
 use crate::client::auth::Claim;
+use crate::client::moving::Word;
 use crate::cluster::table::{MetaEntry, Table};
 use crate::cluster::wire::{Lead, NodeMsg};
 use crate::config::Config;
@@ -31,6 +32,9 @@ pub enum Event {
     ClientWritten { conn: ConnId, bytes: usize },
     /// A client's connection is over (its peer closed, an error, or a close that the shard asked for).
     ClientGone { conn: ConnId, why: String },
+    /// The answer to [`Effect::ClientRelease`]: nothing more is read here, and all that was has been said before. Not `ok`:
+    /// the socket cannot be given away, and is read on.
+    ClientReleased { conn: ConnId, ok: bool },
     /// The answer to [`Effect::Compare`]. It never comes for a claim that waited too long.
     Compared { conn: ConnId, right: bool },
     /// An HTTP GET: path with query. Answered by [`Effect::HttpReply`].
@@ -76,6 +80,14 @@ pub enum Effect {
     },
     /// Close once what was queued has left.
     ClientClose {
+        conn: ConnId,
+    },
+    /// Let go of a client's socket without closing it; [`Event::ClientReleased`] follows, or it is gone.
+    ClientRelease {
+        conn: ConnId,
+    },
+    /// Take over the socket of a client that a core of this server let go of, and read it.
+    ClientAdopt {
         conn: ConnId,
     },
     /// Stop or resume reading from a client (back-pressure).
@@ -206,7 +218,11 @@ pub enum Mail {
     /// Open connections of the sender by account: limits hold for the whole server.
     Census {
         by_account: Vec<(AccountId, u32)>,
+        /// Of these, connections that came from other cores.
+        lodgers: u32,
     },
+    /// Of a client's connection that moves from core to core.
+    Move(Word),
     /// The meta group committed entries: every core applies them to its copy of the table.
     Table(Vec<(u64, MetaEntry)>),
     /// The table as a whole: at start, and when this server had fallen far behind.

@@ -18,7 +18,7 @@ use net::sublist::Matches;
 
 use crate::client::output::Service;
 use crate::cluster::interest::{Interest, Node};
-use crate::ids::{CoreId, GroupId};
+use crate::ids::{ConnId, CoreId, GroupId};
 
 /// Nodes that one message goes to at most at first; more only cost a reallocation.
 const SHARES_USUAL: usize = 8;
@@ -57,6 +57,8 @@ impl Message {
 pub enum Target {
     /// A client of this core: its place among the connections and the subscription's place in it.
     Client { conn: u32, sub: u32 },
+    /// A subscription that has just left with its client for another core.
+    Moved { conn: ConnId, sub: u32 },
     /// An internal subscriber; an announced one also gets what other nodes publish.
     Service { service: Service, announced: bool },
     /// A stream that has this subject.
@@ -131,6 +133,8 @@ pub struct Share {
 pub struct Plan {
     /// Subscriptions of clients here: connection and subscription.
     pub clients: Vec<(u32, u32)>,
+    /// The same of clients that have left for another core, and may still get it by this one.
+    pub moved: Vec<(ConnId, u32)>,
     pub services: Vec<Service>,
     /// Each stream once.
     pub streams: Vec<GroupId>,
@@ -144,6 +148,7 @@ impl Plan {
 
     pub fn clear(&mut self) {
         self.clients.clear();
+        self.moved.clear();
         self.services.clear();
         self.streams.clear();
         self.shares.clear();
@@ -173,6 +178,7 @@ impl Plan {
     fn add_plain(&mut self, scope: Scope<'_>, target: Target, interest: &Interest, takes: &dyn Fn(u32, u32) -> bool) {
         match target {
             Target::Client { conn, sub } if scope.wants_plain() && takes(conn, sub) => self.clients.push((conn, sub)),
+            Target::Moved { conn, sub } if scope.wants_plain() => self.moved.push((conn, sub)),
             Target::Service { service, announced } if scope.is_here() || (announced && scope.wants_plain()) => {
                 self.services.push(service);
             }

@@ -126,6 +126,7 @@ impl Shard {
             Event::Compared { conn, right } => self.front.compared(now, conn, right),
             Event::ClientBytes { conn, data } => self.front.bytes(now, conn, data),
             Event::ClientWritten { conn, bytes } => self.front.written(now, conn, bytes),
+            Event::ClientReleased { conn, ok } => self.front.released(now, conn, ok),
             Event::ClientGone { conn, why } => self.front.gone(now, conn, &why),
             Event::Http { conn, target } => self.on_http(conn, &target),
             Event::PeerUp { peer, hello } => self.on_peer_up(peer, hello),
@@ -193,8 +194,8 @@ impl Shard {
             }
         }
         self.check_stop();
-        if let Some(by_account) = self.front.census() {
-            self.mail_all(|| Mail::Census { by_account: by_account.clone() });
+        if let Some((by_account, lodgers)) = self.front.census() {
+            self.mail_all(|| Mail::Census { by_account: by_account.clone(), lodgers });
         }
         self.front.turn(now);
         self.drain_front();
@@ -223,6 +224,10 @@ impl Shard {
         for server in peers {
             self.send(Place { server, core: LINK_CORE }, msg.clone());
         }
+    }
+
+    fn mail_one(&mut self, to: CoreId, mail: Mail) {
+        self.effects.push_back(Effect::Mail { to, mail });
     }
 
     fn mail_all(&mut self, mail: impl Fn() -> Mail) {
@@ -286,8 +291,10 @@ impl Shard {
             Mail::BarrierHeard { mark } => self.front.barrier_heard(from, mark),
             Mail::PushBack => self.front.pressed(now, from),
             Mail::Heard { bytes } => self.front.heard(now, from, bytes),
-            Mail::Census { by_account } => {
+            Mail::Move(word) => self.front.on_word(now, from, word),
+            Mail::Census { by_account, lodgers } => {
                 self.census.insert(from, by_account);
+                self.front.lodgers(from, lodgers);
                 self.front.elsewhere(self.census.values().flatten().copied().collect());
             }
             Mail::Lead(lead) => self.on_lead(self.me.server, lead),
@@ -339,6 +346,9 @@ impl Shard {
             match output {
                 FrontOutput::Write { conn, data } => self.effects.push_back(Effect::ClientWrite { conn, data }),
                 FrontOutput::Close { conn } => self.effects.push_back(Effect::ClientClose { conn }),
+                FrontOutput::Release { conn } => self.effects.push_back(Effect::ClientRelease { conn }),
+                FrontOutput::Adopt { conn } => self.effects.push_back(Effect::ClientAdopt { conn }),
+                FrontOutput::Word { core, word } => self.mail_one(core, Mail::Move(word)),
                 FrontOutput::Compare { conn, claim } => self.effects.push_back(Effect::Compare { conn, claim }),
                 FrontOutput::ReadPause { conn, paused } => self.effects.push_back(Effect::ReadPause { conn, paused }),
                 FrontOutput::ToNode { node: Node::Core(core), msg } => {
@@ -356,12 +366,8 @@ impl Shard {
                     other => self.system.on_service(self.now, other, account, subject, reply, headers, payload, client),
                 },
                 FrontOutput::Barrier { mark } => self.mail_all(|| Mail::Barrier { mark }),
-                FrontOutput::PushBack { core } => {
-                    self.effects.push_back(Effect::Mail { to: core, mail: Mail::PushBack });
-                }
-                FrontOutput::Heard { core, bytes } => {
-                    self.effects.push_back(Effect::Mail { to: core, mail: Mail::Heard { bytes } });
-                }
+                FrontOutput::PushBack { core } => self.mail_one(core, Mail::PushBack),
+                FrontOutput::Heard { core, bytes } => self.mail_one(core, Mail::Heard { bytes }),
                 FrontOutput::Bounce { group, token } => self.bounce(group, token),
                 FrontOutput::SysEvent(event) => self.system.on_event(event),
                 FrontOutput::Log { level, text } => self.effects.push_back(Effect::Log { level: level.into(), text }),

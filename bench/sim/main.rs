@@ -65,13 +65,14 @@ fn line(report: &Report) -> String {
     let Report { seed, acks, deliveries, figures, hash, .. } = report;
     let verdict = if report.passed() { "ok  " } else { "FAIL" };
     format!(
-        "{verdict} seed {seed:#x}  {:.1} s of the world, {acks} acks, {deliveries} deliveries, {} turns, {} frames, {} disk operations, {} faults, {} crashes  [{hash:016x}]",
+        "{verdict} seed {seed:#x}  {:.1} s of the world, {acks} acks, {deliveries} deliveries, {} turns, {} frames, {} disk operations, {} faults, {} crashes, {} moves  [{hash:016x}]",
         report.world_us as f64 / 1e6,
         figures.turns,
         figures.frames,
         figures.disk_ops,
         figures.faults,
         figures.crashes,
+        figures.moves,
     )
 }
 

@@ -42,6 +42,8 @@ pub struct Faults {
     pub reload: bool,
     /// Replica counts change, streams come and go.
     pub edits: bool,
+    /// Clients soon move to the cores that they ask, and mail between cores takes its time.
+    pub moves: bool,
 }
 
 impl Options {
@@ -53,6 +55,10 @@ impl Options {
         // On demand (`--edits`, `--wipe`): in about one of a hundred such runs a replica overstays, in one of twenty a
         // replica on an emptied disk is not filled again.
         (faults.edits, faults.wipe) = (false, false);
+        // A die of its own, so that the other runs stay what they were.
+        let mut dice = Dice::new(seed ^ 0x5566_7788_99aa_bbcc);
+        faults.moves = dice.chance(35);
+        let cores = if faults.moves { dice.between(2, 3) as u16 } else { cores };
         Options { seed, servers, cores, storm_ms: 6_000, segment_bytes: 1 << 20, faults, mutant: None, trace: false }
     }
 }
@@ -74,6 +80,7 @@ impl Faults {
             edits: dice.chance(40),
             reload: dice.chance(30),
             wipe: dice.chance(15),
+            moves: false,
         }
     }
 }

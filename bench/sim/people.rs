@@ -30,6 +30,8 @@ pub struct People {
 struct Line {
     session: u64,
     at: Option<(usize, CoreId, ConnId)>,
+    /// What arrived while no core had the socket.
+    between: Option<Vec<Bytes>>,
     parser: Parser,
     /// When the last bytes each way arrive.
     there_us: u64,
@@ -189,6 +191,7 @@ impl World {
         line.session += 1;
         line.at = Some(at);
         line.parser.clear();
+        line.between = None;
         (line.there_us, line.back_us) = (self.now_us, self.now_us);
         self.people.by_conn.insert(at, actor);
         let life = self.servers[server].life;
@@ -228,8 +231,11 @@ impl World {
     }
 
     pub(crate) fn bytes_to_server(&mut self, actor: usize, session: u64, bytes: Bytes) {
-        let line = &self.people.lines[actor];
+        let line = &mut self.people.lines[actor];
         let Some((server, core, conn)) = line.at.filter(|_| line.session == session) else { return };
+        if let Some(between) = &mut line.between {
+            return between.push(bytes);
+        }
         let life = self.servers[server].life;
         self.hand_in(server, core, life, Event::ClientBytes { conn, data: bytes });
     }
@@ -262,6 +268,32 @@ impl World {
                 self.flush(actor);
             }
             Err(why) => self.oracle.wrong(why),
+        }
+    }
+
+    /// A core lets go of a connection's socket: what arrives from now on waits for the core that takes it over.
+    pub(crate) fn client_release(&mut self, server: usize, core: CoreId, conn: ConnId) {
+        let Some(actor) = self.people.by_conn.get(&(server, core, conn)).copied() else { return };
+        self.people.lines[actor].between = Some(Vec::new());
+        let life = self.servers[server].life;
+        let after = self.dice.between(1, 100);
+        let event = Box::new(Event::ClientReleased { conn, ok: true });
+        self.after(after, Happening::Core { server, core, life, event });
+    }
+
+    pub(crate) fn client_adopt(&mut self, server: usize, core: CoreId, conn: ConnId) {
+        let from = self.people.by_conn.keys().find(|at| at.0 == server && at.2 == conn).copied();
+        let Some(actor) = from.and_then(|from| self.people.by_conn.remove(&from)) else { return };
+        self.people.by_conn.insert((server, core, conn), actor);
+        let line = &mut self.people.lines[actor];
+        line.at = Some((server, core, conn));
+        let Some(between) = line.between.take() else {
+            return self.oracle.wrong(format!("a socket that nobody let go of was taken over by core {core}"));
+        };
+        self.figures.moves += 1;
+        let life = self.servers[server].life;
+        for data in between {
+            self.hand_in(server, core, life, Event::ClientBytes { conn, data });
         }
     }
 

@@ -23,12 +23,16 @@ use trestle::system::SystemOptions;
 
 use crate::dice::Dice;
 use crate::disk::Disk;
+use crate::options::Options;
 
 /// States above this are stored in parts: most streams of a run have one.
 const STATE_PART_BYTES: usize = 4 << 10;
 
 /// What a process's monotonic clock shows when it starts, as in the shell.
 const CLOCK_START_US: u64 = 1_000_000;
+
+/// Requests that make a client move, where clients move: few, so that it happens often.
+const MOVE_AFTER_READS: u32 = 3;
 
 /// The wall clock of the world at its beginning: 2026-01-01, nanoseconds.
 const WALL_START_NS: i64 = 1_767_225_600_000_000_000;
@@ -61,6 +65,8 @@ pub struct Server {
     pub wall_shift_ns: i64,
     /// It has damaged or failing storage: it may stop and say so.
     pub excused: bool,
+    /// See [`FrontOptions::move_after`].
+    move_after: u32,
     boot: u64,
     server_id: String,
     started_us: u64,
@@ -68,9 +74,9 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(number: usize, servers: usize, cores: CoreId, segment_bytes: u64) -> Server {
+    pub fn new(number: usize, options: &Options) -> Server {
         let name = name(number);
-        let config = Arc::new(configuration(number, servers, segment_bytes));
+        let config = Arc::new(configuration(number, options.servers, options.segment_bytes));
         let blank = || Core {
             shard: None,
             disk: Disk::default(),
@@ -83,7 +89,7 @@ impl Server {
             id: ServerId::of(&name),
             name,
             config,
-            cores: (0..cores).map(|_| blank()).collect(),
+            cores: (0..options.cores).map(|_| blank()).collect(),
             identity: None,
             life: 0,
             running: false,
@@ -91,6 +97,7 @@ impl Server {
             returning: false,
             wall_shift_ns: 0,
             excused: false,
+            move_after: if options.faults.moves { MOVE_AFTER_READS } else { u32::MAX },
             boot: 0,
             server_id: String::new(),
             started_us: 0,
@@ -253,6 +260,7 @@ impl Server {
                 go: "trestle".into(),
                 api_level: 5,
                 client_urls: vec![format!("{}:4222", self.name)],
+                move_after: self.move_after,
                 seed,
             },
             jetstream: Some(jetstream),

@@ -36,6 +36,7 @@ pub struct World {
     pub servers: Vec<Server>,
     pub net: Net,
     pub people: People,
+    post: Post,
     pub oracle: Oracle,
     pub trace: Trace,
     pub dice: Dice,
@@ -62,6 +63,31 @@ pub struct Figures {
     pub disk_ops: u64,
     pub crashes: u64,
     pub faults: u64,
+    /// Connections that moved from core to core.
+    pub moves: u64,
+}
+
+/// Mail between the cores of a server where it takes its time: in order per pair of cores, late by lot.
+struct Post {
+    dice: Dice,
+    /// When the last letter from one core to another arrives.
+    last_us: BTreeMap<(usize, CoreId, CoreId), u64>,
+}
+
+/// How long a letter takes at most there, microseconds: a core that has to wait for its processor.
+const MAIL_US_MAX: u64 = 150;
+
+impl Post {
+    fn new(seed: u64) -> Post {
+        Post { dice: Dice::new(seed ^ 0x0f0f_1e1e_2d2d_3c3c), last_us: BTreeMap::new() }
+    }
+
+    fn arrival(&mut self, now_us: u64, lane: (usize, CoreId, CoreId)) -> u64 {
+        let due = now_us + self.dice.between(3, MAIL_US_MAX);
+        let last = self.last_us.entry(lane).or_default();
+        *last = due.max(*last);
+        *last
+    }
 }
 
 /// Something that is due.
@@ -87,9 +113,7 @@ pub(crate) enum Happening {
 impl World {
     pub fn new(options: Options) -> World {
         let mut dice = Dice::new(options.seed);
-        let servers = (0..options.servers)
-            .map(|number| Server::new(number, options.servers, options.cores, options.segment_bytes))
-            .collect();
+        let servers = (0..options.servers).map(|number| Server::new(number, &options)).collect();
         let mut oracle = Oracle::default();
         let people = People::new(&mut dice.fork(), &mut oracle, &options);
         let mut world = World {
@@ -97,6 +121,7 @@ impl World {
             net: Net::new(options.servers, &mut dice, &options),
             servers,
             people,
+            post: Post::new(options.seed),
             oracle,
             trace: Trace::new(options.trace),
             leaders: BTreeMap::new(),
@@ -257,6 +282,8 @@ impl World {
         match effect {
             Effect::ClientWrite { conn, data } => self.client_write(server, core, conn, data),
             Effect::ClientClose { conn } => self.client_close(server, core, conn),
+            Effect::ClientRelease { conn } => self.client_release(server, core, conn),
+            Effect::ClientAdopt { conn } => self.client_adopt(server, core, conn),
             Effect::PeerSend { peer, lane, frame } => self.peer_send(server, peer, lane, frame),
             Effect::PeerClose { peer, why } => {
                 if let Some(other) = self.index_of(peer) {
@@ -283,11 +310,11 @@ impl World {
 
     fn mail(&mut self, server: usize, from: CoreId, to: CoreId, mail: Mail) {
         let life = self.servers[server].life;
-        // In order per pair of cores: the same delay for all.
-        self.after(
-            3,
-            Happening::Core { server, core: to, life, event: Box::new(Event::Mail { from, mail: vec![mail] }) },
-        );
+        // In order per pair of cores: the same delay for all, or one that never overtakes.
+        let lane = (server, from, to);
+        let due = if self.options.faults.moves { self.post.arrival(self.now_us, lane) } else { self.now_us + 3 };
+        let event = Box::new(Event::Mail { from, mail: vec![mail] });
+        self.at(due, Happening::Core { server, core: to, life, event });
     }
 
     fn submit(&mut self, server: usize, core: CoreId, op: storage::DiskOp) {

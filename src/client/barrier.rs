@@ -4,6 +4,8 @@
 //! publisher is on. So a PONG waits until every other core has confirmed the interest that was told before it; with
 //! one core, or nothing new told, it goes out at once.
 //!
+//! A connection that moves to another core waits for the same ([`super::moving`]).
+//!
 //! Mail between two cores is in order: a mark that is sent behind the interest and comes back says that it was heard.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,7 +25,7 @@ pub struct Barrier {
 }
 
 impl Barrier {
-    /// A filter was told to another core.
+    /// Something was told to another core that must be known to have been heard: a filter, mostly.
     pub fn said(&mut self) {
         self.said += 1;
     }
@@ -35,6 +37,11 @@ impl Barrier {
             self.waiting.push_back((self.said, conn));
         }
         open
+    }
+
+    /// Whether something is kept for that client.
+    pub fn awaits(&self, conn: ConnId) -> bool {
+        self.waiting.iter().any(|(_, waiting)| *waiting == conn)
     }
 
     /// The mark to send behind what was told in this turn.

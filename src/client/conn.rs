@@ -9,11 +9,13 @@ use super::auth::Standing;
 use super::close::CloseReason;
 use super::connect::Connect;
 use super::deliver::Outbox;
+use super::habit::Habit;
+use super::moving::Passage;
 use super::output::{ClientFacts, Traffic};
 use super::permit::{Permit, Replies};
 use super::subs::Subs;
 use crate::config::options::Secret;
-use crate::ids::{AccountId, ConnId, Now};
+use crate::ids::{AccountId, ConnId, CoreId, Now};
 
 /// A connection from `accepted` to `gone`.
 #[derive(Debug)]
@@ -57,6 +59,16 @@ pub(super) struct Conn {
     pub stalls: u64,
     /// The shell was told not to read.
     pub paused: bool,
+    pub habit: Habit,
+    /// On its way to another core, or from one.
+    pub passage: Option<Box<Passage>>,
+    /// Why it is to be closed once it is no longer on its way.
+    pub fate: Option<CloseReason>,
+    /// It came from another core.
+    pub lodger: bool,
+    /// How often it moved, and when last, microseconds.
+    pub moves: u8,
+    pub moved_us: u64,
     /// When it stands in the timers.
     pub due: Option<u64>,
     pub facts: Arc<ClientFacts>,
@@ -83,11 +95,20 @@ pub(super) struct Pulse {
 impl Conn {
     /// Whether a message published by connection `from` may be handed to the subscription.
     pub fn takes(&self, place: u32, own: bool, subject: &[u8]) -> bool {
-        if self.closing.is_some() || (own && !self.connect.echo) {
+        if self.closing.is_some() || self.fate.is_some() || (own && !self.connect.echo) {
             return false;
         }
         let Some(sub) = self.subs.get(place) else { return false };
         !sub.guarded || self.permit.as_ref().is_none_or(|permit| permit.may_receive(subject, sub.key.queue()))
+    }
+
+    /// Whether messages that this core has from there are for it. While it is on its way from another core some still
+    /// follow it from that one.
+    pub fn hears(&self, source: CoreId) -> bool {
+        match self.passage.as_deref() {
+            Some(Passage::Arriving(arriving)) => arriving.takes(source),
+            _ => true,
+        }
     }
 
     pub fn is_open(&self) -> bool {
@@ -96,7 +117,7 @@ impl Conn {
 
     /// Whether operations may be taken from it now.
     pub fn is_held(&self) -> bool {
-        self.held || self.stalled_until.is_some() || self.claimed.is_some()
+        self.held || self.stalled_until.is_some() || self.claimed.is_some() || self.passage.is_some()
     }
 
     /// The earliest time at which something must be done without anything having come.

@@ -15,6 +15,7 @@ use super::auth::Gate;
 use super::barrier::Barrier;
 use super::conn::Conn;
 use super::lame_duck::LameDuck;
+use super::moving::Moves;
 use super::output::{FrontOutput, Level, Service, Traffic};
 use super::pages::ConnInfo;
 use super::pressure::{self, Pressure};
@@ -47,6 +48,9 @@ pub struct FrontOptions {
     pub api_level: u32,
     /// Client URLs (`host:port`) of this server for `connect_urls`; empty where the peer names none.
     pub client_urls: Vec<String>,
+    /// Reads that must have been requests to one other core before a connection moves there:
+    /// [`super::moving::MOVE_AFTER_READS`].
+    pub move_after: u32,
     /// For queue choices, timer spread and hash tables.
     pub seed: u64,
 }
@@ -73,6 +77,7 @@ pub struct Front {
     pub(super) census_changed: bool,
     pub(super) barrier: Barrier,
     pub(super) pressure: Pressure,
+    pub(super) moves: Moves,
     pub(super) timers: Timers,
     /// Servers that hear this server's interest; only kept by the core that owns the links.
     pub(super) servers: Vec<ServerId>,
@@ -132,6 +137,7 @@ impl Front {
             census_changed: false,
             barrier: Barrier::default(),
             pressure: Pressure::default(),
+            moves: Moves::default(),
             timers: Timers::default(),
             servers: Vec::new(),
             other_urls: Vec::new(),
@@ -318,13 +324,14 @@ impl Front {
 
     /// Open connections of this core by account, if that changed since it was last asked: what the other cores count
     /// with. O(accounts) then.
-    pub fn census(&mut self) -> Option<Vec<(AccountId, u32)>> {
+    /// With it the number of those that came from other cores.
+    pub fn census(&mut self) -> Option<(Vec<(AccountId, u32)>, u32)> {
         if !std::mem::take(&mut self.census_changed) {
             return None;
         }
         let by_account =
             self.exchanges.iter().enumerate().map(|(at, exchange)| (AccountId(at as u32), exchange.connections));
-        Some(by_account.filter(|(_, count)| *count > 0).collect())
+        Some((by_account.filter(|(_, count)| *count > 0).collect(), self.moves.lodgers))
     }
 
     /// Connections of the other cores, so that accounts' limits hold for the whole server. Told after each turn that
@@ -386,6 +393,9 @@ impl Front {
     pub fn barrier_heard(&mut self, core: CoreId, mark: u64) {
         let others = usize::from(self.options.cores.saturating_sub(1));
         for conn in self.barrier.heard(others, core, mark) {
+            if self.passed(conn) {
+                continue;
+            }
             if let Some(slot) = self.by_id.get(&conn).copied() {
                 self.pong(slot);
             }

@@ -49,6 +49,9 @@ impl Front {
     }
 
     fn on_op(&mut self, now: Now, slot: u32, op: Op) {
+        if let Some(conn) = self.conn(slot) {
+            conn.habit.op();
+        }
         if !matches!(op, Op::Connect { .. }) && !self.enter_unnamed(now, slot) {
             return;
         }

@@ -74,17 +74,30 @@ impl Front {
             if first && self.owns_links() {
                 self.log(Level::Info, || "Closing existing clients".to_string());
             }
-            let slot = self.conns.iter().position(|conn| conn.as_ref().is_some_and(|conn| conn.is_open()));
-            if let Some(slot) = slot {
-                self.close(now, slot as u32, CloseReason::Shutdown);
+            if let Some(slot) = self.next_to_leave() {
+                self.close(now, slot, CloseReason::Shutdown);
             }
             // Between half the pause and all of it, by lot.
             let wait_us = pause_us / 2 + self.lot.below(pause_us - pause_us / 2);
-            let next_us = (self.open > 0).then_some(now.us + wait_us);
+            let next_us = self.next_to_leave().map(|_| now.us + wait_us);
             if let Some(duck) = &mut self.lame_duck {
                 duck.next_us = next_us;
             }
         }
+    }
+
+    /// A client that came from another core when this one had closed all of its own.
+    pub(super) fn lame_duck_late(&mut self, now: Now) {
+        if let Some(duck) = &mut self.lame_duck {
+            duck.next_us.get_or_insert(now.us);
+        }
+    }
+
+    /// An open client whose end is not decided yet.
+    fn next_to_leave(&self) -> Option<u32> {
+        let stays =
+            |conn: &Option<super::conn::Conn>| conn.as_ref().is_some_and(|conn| conn.is_open() && conn.fate.is_none());
+        self.conns.iter().position(stays).map(|slot| slot as u32)
     }
 
     /// INFO to everybody who has said that it may come at any time.

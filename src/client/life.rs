@@ -14,6 +14,7 @@ use super::conn::{Conn, Pulse};
 use super::connect::Connect;
 use super::deliver::Outbox;
 use super::front::Front;
+use super::habit::Habit;
 use super::output::{ClientFacts, FrontOutput, Level, SysEvent, Traffic};
 use super::permit::Replies;
 use super::subs::Subs;
@@ -33,13 +34,8 @@ impl Front {
     /// `others`: connections of the whole server that were open when this one came.
     pub fn accepted(&mut self, now: Now, conn: ConnId, remote: SocketAddr, local: SocketAddr, others: u32) {
         let full = self.config.limits.connections_max.is_some_and(|max| others >= max);
-        let slot = self.conns_free.pop().unwrap_or(self.conns.len() as u32);
         let state = self.new_conn(now, conn, remote, local);
-        match self.conns.get_mut(slot as usize) {
-            Some(place) => *place = Some(state),
-            None => self.conns.push(Some(state)),
-        }
-        self.by_id.insert(conn, slot);
+        let slot = self.seat(state);
         self.open += 1;
         self.log_of(slot, Level::Debug, "Client connection created");
         self.send_info(slot, false);
@@ -54,6 +50,17 @@ impl Front {
         self.rearm(slot);
     }
 
+    /// Gives a connection a place.
+    pub(super) fn seat(&mut self, conn: Conn) -> u32 {
+        let slot = self.conns_free.pop().unwrap_or(self.conns.len() as u32);
+        self.by_id.insert(conn.id, slot);
+        match self.conns.get_mut(slot as usize) {
+            Some(place) => *place = Some(conn),
+            None => self.conns.push(Some(conn)),
+        }
+        slot
+    }
+
     /// Bytes that a client sent, in order.
     pub fn bytes(&mut self, now: Now, conn: ConnId, data: Bytes) {
         let Some(slot) = self.by_id.get(&conn).copied() else { return };
@@ -63,6 +70,7 @@ impl Front {
         }
         state.pulse.last_in = now.us;
         state.pulse.last_wall_ns = now.wall_ns;
+        state.habit.read();
         state.intake.push(data);
         self.drain(now, slot);
     }
@@ -72,6 +80,9 @@ impl Front {
         let Some(slot) = self.by_id.get(&conn).copied() else { return };
         if let Some(state) = self.conn(slot) {
             state.out.written(now.us, bytes);
+            if state.out.pending() == 0 {
+                self.consider_move(now, slot);
+            }
         }
     }
 
@@ -138,7 +149,7 @@ impl Front {
 
     /// Closes one client by its number; false when there is none.
     pub fn kick(&mut self, now: Now, cid: u64) -> bool {
-        let Some(slot) = self.slot_of(cid) else { return false };
+        let Some(slot) = self.slot_of(cid) else { return self.close_husk(cid, CloseReason::Kicked) };
         self.close(now, slot, CloseReason::Kicked);
         true
     }
@@ -200,8 +211,13 @@ impl Front {
         self.close(now, slot, reason);
     }
 
-    /// Closes a connection, once; what is queued still leaves unless the reason forbids it.
+    /// Closes a connection, once; what is queued still leaves unless the reason forbids it. One that is on its way to
+    /// another core is closed when it is there.
     pub(super) fn close(&mut self, now: Now, slot: u32, reason: CloseReason) {
+        if let Some(conn) = self.conn(slot).filter(|conn| conn.is_open() && conn.passage.is_some()) {
+            conn.fate.get_or_insert(reason);
+            return;
+        }
         if !self.end(now, slot, reason) {
             return;
         }
@@ -232,11 +248,13 @@ impl Front {
         self.remember(now, slot, reason);
         let Some(conn) = self.conn(slot) else { return false };
         conn.closing = Some(reason);
+        let lodger = std::mem::take(&mut conn.lodger);
         if conn.announced {
             let (client, traffic) = (Arc::clone(&conn.facts), conn.traffic);
             let event = SysEvent::Disconnect { client, stop_wall_ns: now.wall_ns, traffic, reason: reason.text() };
             self.outputs.push_back(FrontOutput::SysEvent(event));
         }
+        self.moves.lodgers -= u32::from(lodger);
         self.rearm(slot);
         true
     }
@@ -303,7 +321,7 @@ impl Front {
     }
 
     fn flush(&mut self, now: Now, slot: u32) {
-        let Some(conn) = self.conn(slot) else { return };
+        let Some(conn) = self.conn(slot).filter(|conn| conn.passage.is_none()) else { return };
         if conn.out.is_empty() {
             return;
         }
@@ -429,6 +447,12 @@ impl Front {
             stalled_until: None,
             stalls: 0,
             paused: false,
+            habit: Habit::default(),
+            passage: None,
+            fate: None,
+            lodger: false,
+            moves: 0,
+            moved_us: 0,
             due: None,
             facts,
             label: String::new(),

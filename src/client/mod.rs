@@ -11,8 +11,9 @@
 //! memory per connection, and that messages of one publisher reach one subscriber in order. It knows nothing about
 //! JetStream: a stream is a subscriber that it hands messages to.
 //!
-//! Reading order: [`front`] → `input` → `publish` → `deliver` → `connect`, `auth`, `permit`, `subs` → `life` → `pages`.
+//! Reading order: [`front`] → `input` → `publish` → `deliver` → `connect`, `auth`, `permit`, `subs` → `life` → [`moving`] → `pages`.
 
+mod arriving;
 pub mod auth;
 mod barrier;
 pub mod close;
@@ -20,10 +21,12 @@ mod conn;
 pub mod connect;
 pub mod deliver;
 pub mod front;
+mod habit;
 mod info;
 mod input;
 mod lame_duck;
 mod life;
+pub mod moving;
 pub mod output;
 pub mod pages;
 pub mod permit;

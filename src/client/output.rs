@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::auth::Claim;
+use super::moving::Word;
 use crate::cluster::interest::Node;
 use crate::cluster::wire::NodeMsg;
 use crate::config::options::Permissions;
@@ -35,6 +36,19 @@ pub enum FrontOutput {
     Compare {
         conn: ConnId,
         claim: Box<Claim>,
+    },
+    /// Let go of a client's socket without closing it, and say so by [`super::Front::released`].
+    Release {
+        conn: ConnId,
+    },
+    /// Take over the socket of a client that another core (or this one) let go of, and read it.
+    Adopt {
+        conn: ConnId,
+    },
+    /// For another core, of a connection on its way.
+    Word {
+        core: CoreId,
+        word: Word,
     },
     /// Interest or a message for another core or server. Only the core that owns the links says Interest to servers.
     ToNode {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::close::CloseReason;
 use super::front::Front;
+use super::moving::Passage;
 use super::output::{FrontOutput, Level};
 use crate::cluster::interest::Node;
 use crate::cluster::wire::{NodeMsg, Routed};
@@ -26,16 +27,21 @@ impl Front {
             return false;
         }
         let conns = &self.conns;
+        let source = scope.core().unwrap_or(self.options.place.core);
         let takes = |slot: u32, place: u32| {
             let conn = conns.get(slot as usize).and_then(Option::as_ref);
-            conn.is_some_and(|conn| conn.takes(place, from == Some(slot), message.address()))
+            conn.is_some_and(|conn| conn.hears(source) && conn.takes(place, from == Some(slot), message.address()))
         };
         self.plan.fill(scope, &self.matches, &exchange.interest, &mut self.lot, &takes);
         let mut plan = std::mem::take(&mut self.plan);
+        self.watch(from, message.reply.is_some(), &plan);
         let mut heard = false;
         let origin = scope.core();
         for (slot, place) in &plan.clients {
             heard |= self.deliver(now, from, origin, *slot, *place, &message);
+        }
+        for (conn, sub) in &plan.moved {
+            heard |= self.forward(source, *conn, *sub, &message);
         }
         for share in plan.shares.drain(..) {
             heard = true;
@@ -64,8 +70,28 @@ impl Front {
         heard
     }
 
-    /// Queues a message for one subscription.
+    /// Hands a message to a client, now or once it has arrived from another core.
     fn deliver(
+        &mut self,
+        now: Now,
+        from: Option<u32>,
+        origin: Option<CoreId>,
+        slot: u32,
+        place: u32,
+        message: &Message,
+    ) -> bool {
+        if let Some(Passage::Arriving(arriving)) = self.conn(slot).and_then(|conn| conn.passage.as_deref_mut()) {
+            let held = arriving.hold(place, message);
+            if held > self.config.limits.pending_bytes_max {
+                self.cut_slow(now, slot);
+            }
+            return true;
+        }
+        self.hand(now, from, origin, slot, place, message)
+    }
+
+    /// Queues a message for one subscription.
+    pub(super) fn hand(
         &mut self,
         now: Now,
         from: Option<u32>,

@@ -24,7 +24,8 @@ impl Front {
         }
     }
 
-    fn renew(&mut self, now: Now, slot: u32) {
+    /// Judges a client by the rules as they are now.
+    pub(super) fn renew(&mut self, now: Now, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         if !conn.counted {
             // Not let in yet: CONNECT will be judged by the new rules, or was never needed and is not now.

@@ -2,6 +2,7 @@
 
 mod desk;
 mod life;
+mod moves;
 mod nodes;
 mod peer;
 mod script;

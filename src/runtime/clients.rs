@@ -3,13 +3,17 @@
 //! Reading hands every chunk to the shard as it came. Writing sends what the shard queued since the last write in one
 //! call. A connection that is to be closed first gets rid of what was queued, within a bound, however it ends: nobody
 //! keeps a descriptor by not reading.
+//!
+//! A connection that the shard sends to another core leaves its two tasks here and begins two there; its socket waits in
+//! between for whoever takes it over. Connection numbers name their first core, so they stay the same.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,12 +38,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// crowd that arrives at once finds every core before the cores could tell each other.
 pub type Seats = Arc<AtomicU32>;
 
+/// Sockets that one core let go of and another one has not taken over yet. Locked for a moment, and rarely: a
+/// connection moves a few times in its life.
+pub type Transit = Arc<Mutex<HashMap<ConnId, OwnedFd>>>;
+
 #[derive(Clone)]
 pub struct Clients(Rc<Inner>);
 
 struct Inner {
     map: RefCell<HashMap<ConnId, Rc<Client>>>,
     seats: Seats,
+    transit: Transit,
     stopping: Notify,
 }
 
@@ -50,6 +59,11 @@ struct Client {
     resumed: Notify,
     paused: Cell<bool>,
     closing: Cell<bool>,
+    /// It leaves for another core: its tasks here end.
+    parting: Cell<bool>,
+    parts: Notify,
+    /// Its socket once more, then.
+    socket: RefCell<Option<OwnedFd>>,
     /// Where it is counted, until it leaves.
     seat: Cell<Option<Seats>>,
     /// Raised when the writing half is done.
@@ -66,6 +80,9 @@ impl Client {
             resumed: Notify::default(),
             paused: Cell::new(false),
             closing: Cell::new(false),
+            parting: Cell::new(false),
+            parts: Notify::default(),
+            socket: RefCell::default(),
             seat: Cell::new(Some(seats)),
             written: Notify::default(),
             closer: conn.closer(),
@@ -94,8 +111,8 @@ impl Client {
 }
 
 impl Clients {
-    pub fn new(seats: Seats) -> Clients {
-        Clients(Rc::new(Inner { map: RefCell::default(), seats, stopping: Notify::default() }))
+    pub fn new(seats: Seats, transit: Transit) -> Clients {
+        Clients(Rc::new(Inner { map: RefCell::default(), seats, transit, stopping: Notify::default() }))
     }
 
     pub fn write(&self, conn: ConnId, data: Vec<Bytes>) {
@@ -118,6 +135,31 @@ impl Clients {
         }
     }
 
+    /// Lets go of a client's socket; the shard hears when that has happened, or that it cannot be done.
+    pub fn release(&self, conn: ConnId, inbox: &Inbox) {
+        let Some(client) = self.0.map.borrow().get(&conn).cloned() else { return };
+        let Ok(socket) = client.closer.to_fd() else {
+            return inbox.push(Event::ClientReleased { conn, ok: false });
+        };
+        client.socket.replace(Some(socket));
+        client.parting.set(true);
+        client.parts.raise();
+        client.ready.raise();
+        client.resumed.raise();
+    }
+
+    /// Takes over a socket that a core let go of.
+    pub fn adopt(&self, conn: ConnId, inbox: Inbox) {
+        let socket = self.0.transit.lock().expect("nobody panics with this lock").remove(&conn);
+        match socket.ok_or_else(|| io::ErrorKind::NotFound.into()).and_then(Conn::from_fd) {
+            Ok(socket) => self.run(conn, socket, inbox),
+            Err(error) => {
+                self.0.seats.fetch_sub(1, Ordering::Relaxed);
+                inbox.push(Event::ClientGone { conn, why: format!("Read Error: {error}") });
+            }
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.map.borrow().is_empty()
     }
@@ -132,7 +174,7 @@ impl Clients {
         self.0.stopping.raise();
     }
 
-    /// Accepts until [`Clients::stop_accepting`]. `number` gives connection ids that no other listener of this core
+    /// Accepts until [`Clients::stop_accepting`]. `number` gives connection ids that no other listener of this server
     /// uses.
     pub async fn accept(self, listener: Listener, inbox: Inbox, number: Rc<Cell<u64>>, logger: Logger) {
         let stop = self.0.stopping.clone();
@@ -161,32 +203,65 @@ impl Clients {
     fn serve(&self, id: ConnId, conn: Conn, inbox: Inbox) {
         let (remote, local) = (conn.remote_addr(), conn.local_addr());
         let others = self.0.seats.fetch_add(1, Ordering::Relaxed);
+        inbox.push(Event::Accepted { conn: id, remote, local, others });
+        self.run(id, conn, inbox);
+    }
+
+    /// Reads and writes a connection that has its seat.
+    fn run(&self, id: ConnId, conn: Conn, inbox: Inbox) {
         let client = Rc::new(Client::new(&conn, self.0.seats.clone()));
         self.0.map.borrow_mut().insert(id, client.clone());
-        inbox.push(Event::Accepted { conn: id, remote, local, others });
         let (reader, writer) = conn.split();
         glommio::spawn_local(write(id, writer, client.clone(), inbox.clone())).detach();
         let clients = self.clone();
         glommio::spawn_local(async move {
-            let why = read(id, reader, &client, &inbox).await;
+            let ended = read(id, reader, &client, &inbox).await;
+            let event = match ended {
+                Ended::Over(why) => {
+                    client.end();
+                    Event::ClientGone { conn: id, why }
+                }
+                Ended::Parts(socket) => {
+                    // What was written is told before.
+                    client.written.wait().await;
+                    client.seat.take();
+                    clients.0.transit.lock().expect("nobody panics with this lock").insert(id, socket);
+                    Event::ClientReleased { conn: id, ok: true }
+                }
+            };
             clients.0.map.borrow_mut().remove(&id);
-            client.end();
-            inbox.push(Event::ClientGone { conn: id, why });
+            inbox.push(event);
         })
         .detach();
     }
 }
 
-/// Reads until the connection is over; why it is.
-async fn read(id: ConnId, mut reader: Reader, client: &Client, inbox: &Inbox) -> String {
+/// How the reading of a connection ends.
+enum Ended {
+    /// The connection is over; why.
+    Over(String),
+    /// It goes on elsewhere.
+    Parts(OwnedFd),
+}
+
+/// Reads until the connection is over, or leaves.
+async fn read(id: ConnId, mut reader: Reader, client: &Client, inbox: &Inbox) -> Ended {
     loop {
-        while client.paused.get() && !client.closing.get() {
+        while client.paused.get() && !client.closing.get() && !client.parting.get() {
             client.resumed.wait().await;
         }
-        match reader.read().await {
-            Ok(data) if data.is_empty() => return "Client Closed".into(),
+        let parts = async {
+            client.parts.wait().await;
+            None
+        };
+        let Some(read) = async { Some(reader.read().await) }.or(parts).await else {
+            let Some(socket) = client.socket.take() else { continue };
+            return Ended::Parts(socket);
+        };
+        match read {
+            Ok(data) if data.is_empty() => return Ended::Over("Client Closed".into()),
             Ok(data) => inbox.push(Event::ClientBytes { conn: id, data }),
-            Err(error) => return format!("Read Error: {error}"),
+            Err(error) => return Ended::Over(format!("Read Error: {error}")),
         }
         // A connection that always has more must not keep the shard from its turn.
         yield_now().await;
@@ -200,6 +275,9 @@ async fn write(id: ConnId, mut writer: Writer, client: Rc<Client>, inbox: Inbox)
         if parts.is_empty() {
             if client.closing.get() {
                 break;
+            }
+            if client.parting.get() {
+                return client.written.raise();
             }
             client.ready.wait().await;
             continue;

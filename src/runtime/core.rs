@@ -134,6 +134,8 @@ impl Core {
             match effect {
                 Effect::ClientWrite { conn, data } => self.clients.write(conn, data),
                 Effect::ClientClose { conn } => self.clients.close(conn),
+                Effect::ClientRelease { conn } => self.clients.release(conn, &self.inbox),
+                Effect::ClientAdopt { conn } => self.clients.adopt(conn, self.inbox.clone()),
                 Effect::ReadPause { conn, paused } => self.clients.pause(conn, paused),
                 Effect::Compare { conn, claim } => self.compare(conn, claim),
                 Effect::HttpReply { conn, status, content_type, body } => {

@@ -11,6 +11,7 @@ use super::store::Store;
 use super::{names, probe};
 use crate::account::Accounts;
 use crate::client::FrontOptions;
+use crate::client::moving::MOVE_AFTER_READS;
 use crate::cluster::table::ServerFacts;
 use crate::config::Config;
 use crate::config::summary::bytes;
@@ -210,6 +211,7 @@ pub fn shard_options(plan: &Plan, core: CoreId) -> ShardOptions {
             go: format!("trestle {}", env!("CARGO_PKG_VERSION")),
             api_level: API_LEVEL,
             client_urls: plan.ports.client_urls(&plan.config),
+            move_after: MOVE_AFTER_READS,
             seed,
         },
         jetstream,

@@ -11,7 +11,7 @@ use net::uring::listen::Listener;
 use storage::uring::Executor;
 
 use super::alarm::Alarm;
-use super::clients::{Clients, Seats};
+use super::clients::{Clients, Seats, Transit};
 use super::core::{Core, Teller};
 use super::http::Pages;
 use super::inbox::{Inbox, Notify};
@@ -30,6 +30,9 @@ use crate::shard::Shard;
 
 /// Memory for direct I/O of one core. glommio asks for three times this; more only helps many large reads at once.
 const IO_MEMORY_BYTES: usize = 4 << 20;
+
+/// Connections that one core numbers: more than come in a million years.
+const NUMBER_BITS: u32 = 48;
 
 /// Runs a server until it is told to stop; the process's exit code.
 pub fn serve(config: Config, flags: &Flags) -> i32 {
@@ -59,6 +62,7 @@ fn start(config: Config, flags: &Flags, logger: &Logger) -> Result<i32, String> 
     let boxes = mesh(plan.cores);
     let shared = Shared {
         seats: Seats::default(),
+        transit: Transit::default(),
         judge: Judge::start(plan.seed).map_err(|e| format!("cannot start a thread: {e}"))?,
     };
     let bells: Vec<Arc<Bell>> = boxes.iter().map(Mailbox::bell).collect();
@@ -110,7 +114,7 @@ async fn run_core(
     plan: &Arc<Plan>,
     core: CoreId,
     mailbox: Mailbox,
-    Shared { seats, judge }: Shared,
+    Shared { seats, transit, judge }: Shared,
     tell: Sender<Told>,
 ) -> Result<(), String> {
     let disk = match &plan.store {
@@ -121,7 +125,7 @@ async fn run_core(
     let cluster = plan.config.cluster.clone();
     let doors = Doors {
         inbox: inbox.clone(),
-        clients: Clients::new(seats),
+        clients: Clients::new(seats, transit),
         pages: Pages::default(),
         links: Links::new(plan.clock, inbox.clone(), judge.clone(), logger.clone(), plan::hello(plan), cluster),
         open: Notify::default(),
@@ -154,6 +158,7 @@ async fn run_core(
 #[derive(Clone)]
 struct Shared {
     seats: Seats,
+    transit: Transit,
     judge: Judge,
 }
 
@@ -170,7 +175,8 @@ impl Doors {
     /// Opens the listening sockets. Clients of all cores share their port and are let in once every core is ready;
     /// pages and routes are core 0's.
     fn listen(&self, plan: &Arc<Plan>, core: CoreId, teller: Teller) -> Result<(), String> {
-        let number = Rc::new(Cell::new(1));
+        // A connection keeps its number when it moves to another core, so no two cores give the same.
+        let number = Rc::new(Cell::new((u64::from(core) << NUMBER_BITS) + 1));
         if core == 0 {
             if let Some(addr) = plan.ports.http {
                 let listener = Listener::bind(addr).map_err(|e| format!("Can't listen to the monitor port: {e}"))?;

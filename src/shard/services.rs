@@ -11,7 +11,7 @@ use crate::client::{ClientFacts, Service};
 use crate::cluster::wire::NodeMsg;
 use crate::cluster::wire::{Request, RequestKind};
 use crate::consumer::ack::AckSubject;
-use crate::ids::{AccountId, GroupId};
+use crate::ids::{AccountId, CoreId, GroupId, Place};
 use crate::jetstream::JetStream;
 use crate::reply::Reply;
 use crate::system::audit;
@@ -68,6 +68,7 @@ impl Shard {
                 let origin = self.me;
                 let request = Request { group, hops: 0, origin, account, kind, subject, reply, headers, payload };
                 let to = self.view.place_of(group, server);
+                self.front.asked(self.way_to(to));
                 self.send(to, NodeMsg::Request(request));
             }
             api::enter::Entry::Refuse(payload) => {
@@ -109,9 +110,15 @@ impl Shard {
         payload: Bytes,
     ) {
         let Some(to) = self.view.leader_place(group) else { return };
+        self.front.asked(self.way_to(to));
         let origin = self.me;
         let request = Request { group, hops: 0, origin, account, kind, subject, reply, headers, payload };
         self.send(to, NodeMsg::Request(request));
+    }
+
+    /// The core of this server by which a place is reached.
+    fn way_to(&self, to: Place) -> CoreId {
+        if to.server == self.me.server { to.core } else { LINK_CORE }
     }
 
     pub(super) fn on_request(&mut self, request: Request) {

@@ -173,6 +173,7 @@ pub fn build(scene: &Scene, options: &ConnzOptions, parts: Vec<PagePart>) -> Out
             rows.extend(part.rows);
         }
     }
+    total -= once(&mut rows);
     sort(&mut rows, &options.sort);
     let connections: Vec<Row> = rows.into_iter().skip(offset).take(limit).map(|conn| row(conn, options)).collect();
     Ok(Box::new(Connz {
@@ -184,6 +185,15 @@ pub fn build(scene: &Scene, options: &ConnzOptions, parts: Vec<PagePart>) -> Out
         limit,
         connections,
     }))
+}
+
+/// A connection that moved from one core to another between their answers stands in both: it is shown once. How many were
+/// too many.
+fn once(rows: &mut Vec<ConnInfo>) -> usize {
+    let before = rows.len();
+    rows.sort_by_key(|conn| conn.cid);
+    rows.dedup_by_key(|conn| conn.cid);
+    before - rows.len()
 }
 
 fn row(conn: ConnInfo, options: &ConnzOptions) -> Row {

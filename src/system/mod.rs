@@ -270,7 +270,7 @@ impl System {
     pub fn part(&mut self, now: Now, page: &Page, front: &Front, js: Option<&JetStream>, view: &View) -> PagePart {
         let mut part = part::gather(&Scene { now, server: &self.server, front, js, view }, page);
         if let Page::Kick(cid) = page {
-            let here = front.connz(now, false).iter().any(|conn| conn.cid == *cid);
+            let here = front.knows(*cid);
             part.body = part::Body::Kicked(here);
             if here {
                 self.out.push_back(SystemOutput::Kick { cid: *cid });

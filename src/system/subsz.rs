@@ -113,6 +113,9 @@ pub fn build(scene: &Scene, options: &SubszOptions, parts: Vec<PagePart>) -> Out
             list.extend(subs);
         }
     }
+    // A client that moved from one core to another between their answers stands in both.
+    list.sort_unstable_by(|a, b| (a.cid, &a.sid).cmp(&(b.cid, &b.sid)));
+    list.dedup_by(|a, b| (a.cid, &a.sid) == (b.cid, &b.sid));
     list.sort_unstable();
     Ok(Box::new(Subsz {
         server_id: scene.server.id().to_owned(),

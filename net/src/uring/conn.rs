@@ -42,7 +42,8 @@ pub struct Reader(Rc<Socket>);
 #[derive(Debug)]
 pub struct Writer(Rc<Socket>);
 
-/// Ends a connection from a third task. It keeps the socket from being freed, so drop it with the halves.
+/// Ends a connection from a third task, or gives its socket away. It keeps the socket from being freed, so drop it with
+/// the halves.
 #[derive(Clone, Debug)]
 pub struct Closer(Rc<Socket>);
 
@@ -50,6 +51,13 @@ impl Closer {
     /// Ends the connection now, in both directions: what waits in either half wakes up.
     pub fn close(&self) {
         self.0.close();
+    }
+
+    /// The socket once more, to be sent to another core and taken over there by [`Conn::from_fd`]. Nothing that was not
+    /// read is lost. The halves here must be dropped before they read or write again.
+    pub fn to_fd(&self) -> io::Result<OwnedFd> {
+        // A second descriptor of the same socket: glommio cannot let go of its own without closing it.
+        self.0.plain.try_clone().map(OwnedFd::from)
     }
 }
 
@@ -79,12 +87,6 @@ impl Conn {
         let (remote, local) = (plain.peer_addr()?, plain.local_addr()?);
         let socket = Rc::new(Socket { stream: RefCell::new(stream), plain, remote, local });
         Ok(Conn { reader: Reader(socket.clone()), writer: Writer(socket) })
-    }
-
-    /// Gives the socket up, to be sent to another core and taken over there. Nothing that was not read is lost.
-    pub fn into_fd(self) -> io::Result<OwnedFd> {
-        // A second descriptor of the same socket: glommio cannot let go of its own without closing it.
-        self.reader.0.plain.try_clone().map(OwnedFd::from)
     }
 
     /// Two halves for two tasks.

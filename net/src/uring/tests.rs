@@ -143,7 +143,7 @@ fn a_connection_moves_to_another_core_with_what_was_not_read() {
         let listener = Listener::bind(loopback()).unwrap();
         tell.send(listener.local_addr()).unwrap();
         let conn = listener.accept().await.unwrap();
-        send.send(conn.into_fd().unwrap()).unwrap();
+        send.send(conn.closer().to_fd().unwrap()).unwrap();
     });
     let addr = told.recv().unwrap();
     let client = on_core(move || async move {

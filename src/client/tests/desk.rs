@@ -36,6 +36,7 @@ pub fn options(config: Arc<Config>, server: u64, core: u16, cores: u16) -> Front
         go: "go1.27.2".to_string(),
         api_level: 5,
         client_urls: Vec::new(),
+        move_after: crate::client::moving::MOVE_AFTER_READS,
         seed: 42 + u64::from(core) + server * 100,
     }
 }
@@ -74,6 +75,11 @@ impl Desk {
         }
     }
 
+    /// Connection numbers begin here, for desks that share clients.
+    pub fn number_from(&mut self, first: u64) {
+        self.next_conn = first;
+    }
+
     /// A new client; its INFO is read away.
     pub fn connect(&mut self) -> u64 {
         let id = self.dial();
@@ -94,7 +100,7 @@ impl Desk {
             ConnId(self.next_conn),
             ([127, 0, 0, 1], port).into(),
             ([127, 0, 0, 1], 4222).into(),
-            self.next_conn as u32 - 1 - self.closed.len() as u32,
+            (self.next_conn as u32 - 1).saturating_sub(self.closed.len() as u32),
         );
         self.settle();
         self.next_conn

@@ -382,6 +382,7 @@ fn shard_options(name: &str, core: CoreId, cores: CoreId, config: &Arc<Config>) 
             go: String::new(),
             api_level: 5,
             client_urls: vec![format!("{name}:4222")],
+            move_after: crate::client::moving::MOVE_AFTER_READS,
             seed,
         },
         jetstream,
