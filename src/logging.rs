@@ -277,7 +277,8 @@ impl Sink {
 
 impl LogFile {
     fn open(path: &Path, limit: u64) -> io::Result<LogFile> {
-        let file = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)?;
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let file = OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path).map_err(named)?;
         let length = file.metadata()?.len();
         Ok(LogFile { path: path.to_path_buf(), file, length, limit })
     }

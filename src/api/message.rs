@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use net::client::headers::Builder;
+use net::client::headers::{Builder, no_responders};
 use serde::{Deserialize, Serialize};
 
-use super::call::Call;
+use super::call::{Call, PREFIX};
 use super::errors::{self, ApiError};
 use super::facts::Facts;
 use super::render;
@@ -134,7 +134,10 @@ fn find_for_json(facts: &Facts, stream: &Stream, body: &[u8]) -> Result<(Seq, Re
 pub(super) fn direct(stream: &Stream, subject: Option<&str>, body: &[u8]) -> StreamVerdict {
     // Nobody listens on these subjects of a stream that does not allow it.
     if !stream.config().allow_direct {
-        return StreamVerdict::Status { headers: render::status(503, "") };
+        let dot = if subject.is_some() { "." } else { "" };
+        let (name, last) = (&stream.config().name, subject.unwrap_or_default());
+        let asked = format!("{PREFIX}DIRECT.GET.{name}{dot}{last}");
+        return StreamVerdict::Status { headers: no_responders(asked.as_bytes()) };
     }
     direct_read(stream, subject, body).map_or_else(|headers| StreamVerdict::Status { headers }, StreamVerdict::Read)
 }

@@ -13,7 +13,7 @@ use crate::cluster::wire::{NodeMsg, Request, RequestKind};
 use crate::consumer::Consumer;
 use crate::event::Level;
 use crate::group::{GroupKind, GroupSpec, RecoveredGroup, home_core};
-use crate::ids::{AccountId, GroupId, Now, ServerId};
+use crate::ids::{AccountId, GroupId, Now, Seq, ServerId};
 use crate::stream::config::StorageKind;
 use crate::stream::{Answer, Stream, StreamOutput};
 
@@ -142,6 +142,7 @@ impl JetStream {
 
     fn new_stream(&self, account: AccountId, key: &StreamKey, slot: &StreamSlot, created: bool) -> HostedStream {
         let mut stream = Stream::new(slot.group(), account, slot.config.clone(), slot.created_ns);
+        stream.set_clustered(self.cluster.is_some());
         stream.set_domain(self.config.jetstream.as_ref().and_then(|js| js.domain.clone()));
         stream.store_is_full(self.groups.is_full() && slot.config.storage == StorageKind::File);
         HostedStream {
@@ -370,6 +371,7 @@ impl JetStream {
                 StreamOutput::Released { below_index } => self.groups.release(group, below_index),
                 StreamOutput::Dead { index, bytes } => self.groups.dead(group, index, bytes),
                 StreamOutput::Grew { .. } | StreamOutput::Shrunk { .. } => self.wake_readers(group),
+                StreamOutput::Purged { first_seq } => self.purged(now, group, first_seq),
                 StreamOutput::ConfigChanged { answer } => self.config_changed(now, view, group, answer),
             }
         }
@@ -381,6 +383,16 @@ impl JetStream {
     fn wake_readers(&mut self, group: GroupId) {
         if let Some(hosted) = self.streams.get(&group) {
             self.busy_consumers.extend(hosted.consumers.iter().copied());
+        }
+    }
+
+    fn purged(&mut self, now: Now, group: GroupId, first_seq: Seq) {
+        let readers = self.streams.get(&group).map(|hosted| hosted.consumers.clone()).unwrap_or_default();
+        for reader in readers {
+            if let Some(hosted) = self.consumers.get_mut(&reader) {
+                hosted.consumer.stream_purged(now, first_seq);
+                self.busy_consumers.insert(reader);
+            }
         }
     }
 

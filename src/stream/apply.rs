@@ -12,7 +12,6 @@ use super::pending::{Answers, Pending, Store, Work};
 use super::record::{Damaged, Purge, Rollup};
 use super::spans::Span;
 use super::{Answer, Filters, Stream, StreamOutput, answer};
-use crate::api::errors::SEQUENCE_NOT_FOUND;
 use crate::ids::{Now, Place, Seq};
 use crate::reply::Reply;
 
@@ -106,14 +105,15 @@ impl Stream {
                 return;
             }
             Work::Delete { seq } => {
-                let existed = self.remove(seq);
-                self.answer_if_asked(pending.answers, |_| match existed {
-                    true => answer::deleted(Ok(())),
-                    false => answer::deleted(Err(&SEQUENCE_NOT_FOUND.with("seq", seq))),
-                });
+                let gone = self.not_there(seq);
+                let outcome = if self.remove(seq) { Ok(()) } else { Err(&gone) };
+                self.answer_if_asked(pending.answers, |_| answer::deleted(outcome));
             }
             Work::Purge(purge) => {
                 let purged = self.apply_purge(&purge);
+                if purge.filter.is_empty() {
+                    self.outputs.push_back(StreamOutput::Purged { first_seq: self.index.first_seq });
+                }
                 self.answer_if_asked(pending.answers, |_| answer::purged(Ok(purged)));
             }
             Work::Trim { first_seq } => {

@@ -272,7 +272,7 @@ impl Stream {
         } else if seq == 0 {
             Some(failed("no message found"))
         } else if seq <= self.index.last_seq && self.index.size_of(seq).is_none() {
-            Some(SEQUENCE_NOT_FOUND.with("seq", seq))
+            Some(self.not_there(seq))
         } else {
             self.crowded()
         };
@@ -281,6 +281,14 @@ impl Stream {
         }
         self.enqueue(Entry::encode_delete(seq, erase), Work::Delete { seq }, answer);
         None
+    }
+
+    /// Why a message that is gone cannot be deleted.
+    pub(super) fn not_there(&self, seq: Seq) -> ApiError {
+        match self.clustered {
+            true => STREAM_MSG_DELETE_FAILED.with("err", "no message found"),
+            false => SEQUENCE_NOT_FOUND.with("seq", seq),
+        }
     }
 
     /// Asks to remove messages. `Some` is a refusal to send now; otherwise `answer` hears how many went.

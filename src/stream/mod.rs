@@ -106,6 +106,10 @@ pub enum StreamOutput {
     Shrunk {
         first_seq: Seq,
     },
+    /// All below went at an operator's word: consumers count it as read, whoever wanted it.
+    Purged {
+        first_seq: Seq,
+    },
     /// A new configuration is in force; whoever asked for it is to be answered with STREAM.INFO.
     ConfigChanged {
         answer: Option<Answer>,
@@ -120,6 +124,8 @@ pub struct Stream {
     account: AccountId,
     created_ns: i64,
     domain: Option<String>,
+    /// In a cluster the peer answers some requests otherwise.
+    clustered: bool,
     acks: Acks,
     // Applied state: the same on every replica.
     config: StreamConfig,
@@ -151,6 +157,7 @@ impl Stream {
             account,
             created_ns,
             domain: None,
+            clustered: false,
             acks: Acks::new(&config.name, None),
             log_last_seq: index.last_seq,
             config,
@@ -166,6 +173,11 @@ impl Stream {
             late: Vec::new(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// This server is one of a cluster.
+    pub fn set_clustered(&mut self, clustered: bool) {
+        self.clustered = clustered;
     }
 
     /// The JetStream domain that acknowledgements name.
