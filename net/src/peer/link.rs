@@ -93,17 +93,19 @@ impl fmt::Debug for Rules {
 /// When a standing link is asked whether it is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Between two PINGs, microseconds.
+    /// Silence after which the other side is asked for a sign of life, and asked again, microseconds.
     pub ping_every_us: u64,
+    /// A link that talks is asked this often, for its round trip alone; not more often than a silent one.
+    pub measure_every_us: u64,
     /// PINGs in a row that may stay without any answer.
     pub unanswered_max: u32,
 }
 
 impl Default for Timing {
-    /// Every second on each lane, three may be lost: a dead server is noticed within four seconds even when its host
-    /// vanished without a word. (Leaders are replaced much faster: that is raft's own business.)
+    /// After a second of silence on each lane, three may be lost: a dead server is noticed within five seconds even when its
+    /// host vanished without a word. (Leaders are replaced much faster: that is raft's own business.)
     fn default() -> Self {
-        Timing { ping_every_us: 1_000_000, unanswered_max: 3 }
+        Timing { ping_every_us: 1_000_000, measure_every_us: 2_000_000, unanswered_max: 3 }
     }
 }
 
@@ -324,9 +326,12 @@ impl Link {
         Ok(())
     }
 
-    /// When [`Link::on_timer`] wants to be called; `None` while the link is not up. Ask again after each call.
+    /// When [`Link::on_timer`] wants to be called; `None` while the link is not up. Ask again after each call. Whatever is
+    /// heard puts it off, until it is time to measure the round trip.
     pub fn next_timer(&self) -> Option<u64> {
-        self.is_up().then(|| self.pinged_at.saturating_add(self.timing.ping_every_us))
+        let silent = self.pinged_at.max(self.heard_at).saturating_add(self.timing.ping_every_us);
+        let measure = self.pinged_at.saturating_add(self.timing.measure_every_us.max(self.timing.ping_every_us));
+        self.is_up().then(|| silent.min(measure))
     }
 
     /// The longest recent round trip, microseconds; known from the handshake on.

@@ -4,7 +4,10 @@
 //! Frames that arrive before the link as a whole is up wait here: the other side may have seen it up a moment earlier.
 
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,11 +35,18 @@ const BULK_WAITING_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// What may arrive on one lane while the other two are still being opened: a turn's announcements.
 const EARLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The control lane finds out that the other side is gone without a word within about a second and two round trips.
-const CONTROL_TIMING: Timing = Timing { ping_every_us: 300_000, unanswered_max: 3 };
+/// Between two questions that only measure the round trip.
+const MEASURE_EVERY_US: u64 = 2_000_000;
+
+/// The control lane finds out that the other side is gone without a word within little more than a second and two round
+/// trips. Heartbeats keep it from ever being silent in between.
+const CONTROL_TIMING: Timing = Timing { ping_every_us: 300_000, measure_every_us: MEASURE_EVERY_US, unanswered_max: 3 };
 
 /// The other lanes are asked less often, for an idle cluster should sleep: they end with the control lane anyway.
-const OTHER_TIMING: Timing = Timing { ping_every_us: 2_000_000, unanswered_max: 3 };
+const OTHER_TIMING: Timing = Timing { ping_every_us: 2_000_000, measure_every_us: MEASURE_EVERY_US, unanswered_max: 3 };
+
+/// The timer of the next question is moved only by more than this: not with every read of a busy lane.
+const PULSE_SLACK_US: u64 = 50_000;
 
 /// A server that was heard within this time, and a round trip, on its control lane is alive: two rounds of questions.
 const ALIVE_US: u64 = 2 * CONTROL_TIMING.ping_every_us;
@@ -61,6 +71,9 @@ pub struct LaneConn {
     over: Cell<bool>,
     early: RefCell<(usize, Vec<Bytes>)>,
     heard_us: Cell<u64>,
+    /// Rings when the other side is to be asked, and when that will be.
+    pulse: RefCell<Option<Timer>>,
+    pulse_us: Cell<u64>,
 }
 
 impl LaneConn {
@@ -84,6 +97,8 @@ impl LaneConn {
             over: Cell::new(false),
             early: RefCell::default(),
             heard_us: Cell::new(clock.now().us),
+            pulse: RefCell::default(),
+            pulse_us: Cell::new(0),
         }
     }
 
@@ -102,8 +117,7 @@ impl LaneConn {
         .detach();
         let one = self.clone();
         glommio::spawn_local(async move { one.write(writer).await }).detach();
-        // Of the other lanes the dialling side takes care: one question is enough.
-        if self.lane == Lane::Control || self.side == Side::Ours {
+        if self.asks() {
             let one = self.clone();
             glommio::spawn_local(async move {
                 if let Some(why) = one.pulse().await {
@@ -112,6 +126,11 @@ impl LaneConn {
             })
             .detach();
         }
+    }
+
+    /// Of the other lanes the dialling side takes care: one question is enough.
+    fn asks(&self) -> bool {
+        self.lane == Lane::Control || self.side == Side::Ours
     }
 
     fn finish(self: &Rc<Self>, why: &str, end: impl Fn(&Rc<LaneConn>, &str)) {
@@ -188,6 +207,11 @@ impl LaneConn {
                 None => break,
             }
         }
+        if self.asks() {
+            // A question that is due leaves while this core is awake, and the next one is put off.
+            self.link.borrow_mut().on_timer(self.clock.now().us).map_err(|e| e.to_string())?;
+            self.put_off();
+        }
         self.flush_link();
         Ok(())
     }
@@ -211,12 +235,17 @@ impl LaneConn {
         }
     }
 
-    /// Asks the other side now and then until it does not answer; why the connection is over, or `None` if it was
-    /// closed by somebody else.
+    /// Asks a silent other side until it does not answer; why the connection is over, or `None` if it was closed by
+    /// somebody else.
     async fn pulse(&self) -> Option<String> {
         loop {
-            let due = self.link.borrow().next_timer()?;
-            Timer::new(Duration::from_micros(due.saturating_sub(self.clock.now().us))).await;
+            let due_us = self.link.borrow().next_timer()?;
+            self.set_pulse(due_us);
+            poll_fn(|cx| match self.pulse.borrow_mut().as_mut() {
+                Some(timer) => Pin::new(timer).poll(cx).map(drop),
+                None => Poll::Ready(()),
+            })
+            .await;
             if self.over.get() {
                 return None;
             }
@@ -226,6 +255,20 @@ impl LaneConn {
             }
             self.flush_link();
         }
+    }
+
+    /// Something was heard: the timer of the next question moves on, for one that rings for nothing wakes the core.
+    fn put_off(&self) {
+        let due_us = self.link.borrow().next_timer().unwrap_or(0);
+        if due_us > self.pulse_us.get() + PULSE_SLACK_US {
+            self.set_pulse(due_us);
+        }
+    }
+
+    fn set_pulse(&self, due_us: u64) {
+        self.pulse_us.set(due_us);
+        let left = Duration::from_micros(due_us.saturating_sub(self.clock.now().us));
+        self.pulse.borrow_mut().get_or_insert_with(|| Timer::new(left)).reset(left);
     }
 
     /// Writes the queue, batch by batch, until the connection is over.

@@ -220,7 +220,7 @@ fn over_a_wire(one_way_us: u64, talk_us: u64, timing: Timing) -> (Option<u64>, u
 
 #[test]
 fn a_link_is_as_patient_as_its_path_is_long() {
-    let timing = Timing { ping_every_us: 300_000, unanswered_max: 3 };
+    let timing = Timing { ping_every_us: 300_000, measure_every_us: 2_000_000, unanswered_max: 3 };
     for one_way_us in [1_000, 10_000, 150_000, 450_000, 600_000, 2_000_000] {
         let talk_us = 60_000_000;
         let (stale, rtt_us) = over_a_wire(one_way_us, talk_us, timing);
@@ -282,13 +282,34 @@ fn a_silent_link_becomes_stale_and_any_frame_keeps_it() {
             link.push(message(16, Lane::Data, b"x"));
             assert!(link.poll(due).unwrap().is_some());
         }
-        match link.on_timer(due) {
-            Ok(()) => pings += 1,
-            Err(error) => break error,
+        if let Err(error) = link.on_timer(due) {
+            break error;
         }
+        pings += usize::from(!link.take_output().is_empty());
     };
     assert_eq!(stale, LinkError::Stale);
-    assert_eq!(pings, 2 + Timing::default().unanswered_max);
+    assert_eq!(pings, 2 + Timing::default().unanswered_max as usize);
+}
+
+#[test]
+fn a_link_that_talks_is_asked_for_its_round_trip_only() {
+    let mut pair = Pair::new(server("a"), server("b"));
+    pair.drive();
+    let (mut link, timing, start) = (pair.dialer, Timing::default(), pair.now_us);
+    let mut asked = Vec::new();
+    for now in (start..start + 3 * timing.measure_every_us).step_by(100_000) {
+        link.push(message(16, Lane::Data, b"x"));
+        assert!(link.poll(now).unwrap().is_some());
+        link.on_timer(now).unwrap();
+        if !link.take_output().is_empty() {
+            asked.push(now);
+        }
+    }
+    let gaps: Vec<u64> = asked.windows(2).map(|two| two[1] - two[0]).collect();
+    assert_eq!(gaps, vec![timing.measure_every_us; gaps.len()]);
+    assert!(asked.len() >= 2, "{asked:?}");
+    let heard = start + 3 * timing.measure_every_us - 100_000;
+    assert!(link.next_timer().is_some_and(|due| due <= heard + timing.ping_every_us), "silence is asked about");
 }
 
 #[test]
