@@ -1,44 +1,51 @@
-//! Leaves a wakeup in the inbox when the shard's time has come.
+//! Rings when the shard's time has come: polled by the core's own task, so that it costs no task and no hop.
 //!
-//! It is set anew only when the time moves forward: a busy shard names a later time with every turn, and a timer per turn
-//! would cost more than the turn. So it may ring early, which is harmless: the shard does what is due and names its time
-//! again.
+//! It is set anew when the time moves forward, or back by more than [`SLACK_US`]: a busy shard names a later time with
+//! every turn, and moving a timer with each would be felt. So it may ring a little early, which is harmless: the shard
+//! does what is due and names its time again. Much too early it must not ring, for each ring wakes a processor.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use glommio::Task;
 use glommio::timer::Timer;
 
-use super::inbox::Inbox;
-use crate::event::Event;
+/// Later by less than this is not worth moving the timer.
+const SLACK_US: u64 = 1_000;
 
+#[derive(Default)]
 pub struct Alarm {
-    inbox: Inbox,
-    /// When it rings, microseconds; `None` once it has.
-    due_us: Rc<Cell<Option<u64>>>,
-    /// Dropping it cancels it.
-    ringing: Option<Task<()>>,
+    timer: Option<Timer>,
+    /// When it rings, microseconds; `None` once it has, and while nobody wants to be woken.
+    due_us: Option<u64>,
 }
 
 impl Alarm {
-    pub fn new(inbox: Inbox) -> Alarm {
-        Alarm { inbox, due_us: Rc::default(), ringing: None }
-    }
-
-    /// Makes it ring at `due_us` or earlier.
-    pub fn set(&mut self, now_us: u64, due_us: u64) {
-        if self.due_us.get().is_some_and(|set| set <= due_us) {
+    /// Makes it ring at `due_us` or a little earlier; never, for `None`.
+    pub fn set(&mut self, now_us: u64, due_us: Option<u64>) {
+        let kept = match (self.due_us, due_us) {
+            (Some(set), Some(due)) => (set..=set + SLACK_US).contains(&due),
+            (set, due) => set == due,
+        };
+        if kept {
             return;
         }
+        self.due_us = due_us;
+        let Some(due_us) = due_us else {
+            self.timer = None;
+            return;
+        };
         let left = Duration::from_micros(due_us.saturating_sub(now_us));
-        let (inbox, due) = (self.inbox.clone(), self.due_us.clone());
-        due.set(Some(due_us));
-        self.ringing = Some(glommio::spawn_local(async move {
-            Timer::new(left).await;
-            due.set(None);
-            inbox.push(Event::Wakeup);
-        }));
+        self.timer.get_or_insert_with(|| Timer::new(left)).reset(left);
+    }
+
+    /// Ready once when it rings.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (Some(timer), Some(_)) = (&mut self.timer, self.due_us) else { return Poll::Pending };
+        let rings = Pin::new(timer).poll(cx).map(drop);
+        if rings.is_ready() {
+            self.due_us = None;
+        }
+        rings
     }
 }

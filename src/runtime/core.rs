@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use futures_lite::future::yield_now;
@@ -72,9 +73,11 @@ impl Core {
     /// Runs turns until the shard says that it has stopped or cannot go on.
     pub async fn run(mut self) {
         glommio::spawn_local(self.clerk().run()).detach();
+        let bell = self.mailbox.borrow().bell();
         let mut batch = Vec::new();
         loop {
             let now = self.clock.now();
+            bell.seen(now.us);
             for event in batch.drain(..) {
                 self.shard.handle(now, event);
             }
@@ -95,6 +98,7 @@ impl Core {
     fn clerk(&self) -> Clerk {
         Clerk {
             core: self.shard.core(),
+            clock: self.clock,
             inbox: self.inbox.clone(),
             mailbox: self.mailbox.clone(),
             clients: self.clients.clone(),
@@ -106,17 +110,24 @@ impl Core {
 
     /// Sleeps until there is a batch or the shard's time has come.
     async fn wait(&mut self, batch: &mut Vec<Event>) {
-        if let Some(due) = self.shard.next_wakeup() {
-            match self.clock.now() {
-                now if due.us <= now.us => self.inbox.push(Event::Wakeup),
-                now => self.alarm.set(now.us, due.us),
-            }
+        let (now, due) = (self.clock.now(), self.shard.next_wakeup());
+        if due.is_some_and(|due| due.us <= now.us) {
+            self.inbox.push(Event::Wakeup);
         }
+        self.alarm.set(now.us, due.map(|due| due.us).filter(|due| *due > now.us));
         if !self.inbox.is_empty() {
             // What this turn left for the next must not keep the sockets' tasks from running in between.
             yield_now().await;
         }
-        poll_fn(|cx| self.inbox.poll_take(cx, batch)).await;
+        poll_fn(|cx| {
+            if self.inbox.poll_take(cx, batch).is_ready() {
+                return Poll::Ready(());
+            }
+            ready!(self.alarm.poll(cx));
+            batch.push(Event::Wakeup);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// What was queued for sockets still leaves, within a bound: goodbyes are the last thing others hear of us.
@@ -188,6 +199,7 @@ impl Core {
 /// Takes in what other threads leave for this core: mail of other cores, and orders of the main thread.
 struct Clerk {
     core: crate::ids::CoreId,
+    clock: Clock,
     inbox: Inbox,
     mailbox: Rc<RefCell<Mailbox>>,
     clients: Clients,
@@ -199,8 +211,13 @@ struct Clerk {
 impl Clerk {
     async fn run(self) {
         let (mut arrived, mut orders) = (Vec::new(), Vec::new());
+        let bell = self.mailbox.borrow().bell();
         loop {
-            poll_fn(|cx| self.mailbox.borrow_mut().poll_take(cx, &mut arrived, &mut orders)).await;
+            poll_fn(|cx| {
+                bell.seen(self.clock.now().us);
+                self.mailbox.borrow_mut().poll_take(cx, &mut arrived, &mut orders)
+            })
+            .await;
             for order in orders.drain(..) {
                 self.obey(order);
             }

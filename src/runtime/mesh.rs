@@ -30,12 +30,12 @@ pub enum Order {
 /// Mail that fits between two turns of a busy pair; beyond it the sender keeps it.
 const RING_SLOTS: usize = 4096;
 
-/// What others need in order to wake a core, and what the watchdog reads: the turns it has made.
+/// What others need in order to wake a core, and what the watchdog reads: when it last ran.
 #[derive(Default)]
 pub struct Bell {
     waker: AtomicWaker,
-    /// Grows each time the core's mail task ran; a core that is rung and does not move is stuck.
-    pub beats: AtomicU64,
+    /// When the core's tasks last ran, microseconds: a core that is rung and does not move is stuck.
+    seen_us: AtomicU64,
     /// What the main thread wants of this core; few and far between, hence a lock.
     orders: Mutex<Vec<Order>>,
 }
@@ -43,6 +43,15 @@ pub struct Bell {
 impl Bell {
     pub fn ring(&self) {
         self.waker.wake();
+    }
+
+    /// The core's own: its tasks run.
+    pub fn seen(&self, now_us: u64) {
+        self.seen_us.store(now_us, Ordering::Relaxed);
+    }
+
+    pub fn seen_us(&self) -> u64 {
+        self.seen_us.load(Ordering::Relaxed)
     }
 
     pub fn order(&self, order: Order) {
@@ -124,7 +133,6 @@ impl Mailbox {
     ) -> Poll<()> {
         let bell = self.bell();
         bell.waker.register(cx.waker());
-        bell.beats.fetch_add(1, Ordering::Relaxed);
         for (from, ring) in self.incoming.iter_mut().enumerate() {
             let Some(ring) = ring else { continue };
             let count = ring.slots();

@@ -12,6 +12,7 @@ use storage::uring::Executor;
 
 use super::alarm::Alarm;
 use super::clients::{Clients, Seats, Transit};
+use super::clock::Clock;
 use super::core::{Core, Teller};
 use super::http::Pages;
 use super::inbox::{Inbox, Notify};
@@ -69,7 +70,7 @@ fn start(config: Config, flags: &Flags, logger: &Logger) -> Result<i32, String> 
     // Executors before other threads: glommio's first sleep is slow otherwise.
     let cores = start_cores(&plan, boxes, &tell, &shared)?;
     let stop = Arc::new(AtomicBool::new(false));
-    start_watchdog(bells.clone(), stop.clone(), logger.clone());
+    start_watchdog(bells.clone(), plan.clock, stop.clone(), logger.clone());
     start_signals(tell);
     let end = Life::new(plan, flags, bells).run(&told);
     stop.store(true, Ordering::Relaxed);
@@ -135,7 +136,7 @@ async fn run_core(
     doors.listen(plan, core, teller.clone())?;
     let Doors { clients, pages, links, open, .. } = doors;
     let core = Core {
-        alarm: Alarm::new(inbox.clone()),
+        alarm: Alarm::default(),
         clock: plan.clock,
         shard: Shard::new(plan::shard_options(plan, core), plan.clock.now()),
         inbox,
@@ -208,7 +209,7 @@ impl Doors {
     }
 }
 
-fn start_watchdog(bells: Vec<Arc<Bell>>, stop: Arc<AtomicBool>, logger: Logger) {
+fn start_watchdog(bells: Vec<Arc<Bell>>, clock: Clock, stop: Arc<AtomicBool>, logger: Logger) {
     let mut gauge = Gauge::start();
     let pages = bells[0].clone();
     let vitals = move || {
@@ -216,7 +217,7 @@ fn start_watchdog(bells: Vec<Arc<Bell>>, stop: Arc<AtomicBool>, logger: Logger) 
         pages.order(Order::Vitals { cpu_percent, memory_bytes });
     };
     std::thread::spawn(move || {
-        watchdog::watch(&bells, &stop, vitals, |core, silent| {
+        watchdog::watch(&bells, clock, &stop, vitals, |core, silent| {
             logger.error(format!("core {core} has not reacted for {:.1} s", silent.as_secs_f64()));
         });
     });
