@@ -151,6 +151,9 @@ pub const SPACE_RETRY_US: u64 = 1_000_000;
 pub const SCRUB_BYTES: usize = 1 << 20;
 pub const SCRUB_US: u64 = 500_000;
 
+/// Pause after everything was verified once: a small store on an idle server must not keep it awake, microseconds.
+pub const SCRUB_REST_US: u64 = 10_000_000;
+
 /// Subjects in one page of STREAM.INFO (peer: 100,000).
 pub const STREAM_SUBJECTS_PAGE: usize = 100_000;
 
@@ -162,3 +165,6 @@ pub const STREAM_DELETED_DETAILS_MAX: usize = 100_000;
 /// group one after the other, a WAN round trip and a disk write.
 pub const EARLY_MESSAGES_MAX: usize = 1024;
 pub const EARLY_US: u64 = 1_000_000;
+
+/// Round trips that differ by less than this are the same, microseconds: elections wait hundreds of milliseconds.
+pub const RTT_STEP_US: u64 = 5_000;

@@ -266,7 +266,12 @@ impl Shard {
         let now = self.now;
         match mail {
             Mail::Node { from, msg } => self.on_node(from, msg),
-            Mail::ToPeer { to, msg } => self.peers.send(to.server, to.core, from, &msg, &self.accounts),
+            Mail::ToPeer { to, msg } => {
+                self.peers.send(to.server, to.core, from, &msg, &self.accounts);
+                if let (NodeMsg::Heartbeat(_), Some(js)) = (&msg, &mut self.js) {
+                    js.beat_along(now);
+                }
+            }
             Mail::PeerUp { peer, hello } => self.learn_peer(peer, &hello),
             Mail::PeerGone { peer } => self.lose_peer(peer),
             Mail::PeerLameDuck { peer } => self.learn_lame_duck(peer),

@@ -83,7 +83,7 @@ impl World {
                 memory_bytes_max: 0,
             };
             if at > 0 {
-                let peer = Peer { cores: 1, facts: facts.clone(), jetstream: true, empty: false };
+                let peer = Peer { cores: 1, facts: facts.clone(), jetstream: true, empty: false, rtt_us: None };
                 world.view.peers.insert(ServerId::of(name), peer);
             }
             world.apply(MetaEntry::PutServer { server: ServerId::of(name).0, facts });

@@ -15,6 +15,8 @@
 //!   same difference is asked about again only after [`ASK_AGAIN_US`].
 //! * A node that is silent for three intervals is reported dead with the time when it was last heard: its followers'
 //!   election timers then run as if the last contact had been then.
+//! * Heartbeats wake processors, so they come together: the cores of a server beat on one grid of their common clock, all
+//!   pairs of a core at once, and the core that owns the links last, taking its own along with those of the others.
 //! * Another `boot` number means that the sender forgot what it led: everything it leads is in doubt.
 //!
 //! Pairs without a common group say nothing. This file decides nothing about groups; `group` does.
@@ -28,6 +30,11 @@ use crate::ids::{GroupId, Place};
 pub const MISSED_MAX: u64 = 3;
 /// Longest interval, however long the round trip: death must be noticed in a few seconds even on a link around the world.
 const INTERVAL_US_MAX: u64 = 1_000_000;
+/// The core that owns the links beats this part of an interval after the others. Theirs pass through it, and its own
+/// leave in the same frames; by itself it beats only when none comes.
+const LATE_PART: u64 = 8;
+/// A heartbeat that is due within this part of an interval leaves with another one.
+const ALONG_PART: u64 = 2;
 /// How long an unchanged difference between two digests is left alone after the list was asked for. A difference that
 /// lists do not settle (a group that the other side has not opened yet) must not cost a list per heartbeat.
 pub const ASK_AGAIN_US: u64 = 5_000_000;
@@ -36,6 +43,8 @@ pub const ASK_AGAIN_US: u64 = 5_000_000;
 pub struct Heartbeats {
     boot: u64,
     interval_us: u64,
+    /// After the grid.
+    late_us: u64,
     pairs: BTreeMap<Place, Pair>,
 }
 
@@ -91,7 +100,12 @@ struct Pair {
 impl Heartbeats {
     /// `boot` differs for every process start. `interval_us`: between two heartbeats on a short link.
     pub fn new(boot: u64, interval_us: u64) -> Heartbeats {
-        Heartbeats { boot, interval_us: interval_us.max(1), pairs: BTreeMap::new() }
+        Heartbeats { boot, interval_us: interval_us.max(1), late_us: 0, pairs: BTreeMap::new() }
+    }
+
+    /// The heartbeats of the other cores of this server pass through this one: see [`Heartbeats::along`].
+    pub fn carries_others(self) -> Heartbeats {
+        Heartbeats { late_us: self.interval_us / LATE_PART, ..self }
     }
 
     /// A link stands; heartbeats start with the first common group.
@@ -164,14 +178,26 @@ impl Heartbeats {
 
     /// What has become due. Linear in the number of pairs, which is servers times cores.
     pub fn wakeup(&mut self, now_us: u64, beats: &mut Vec<Beat>) {
-        let (boot, base) = (self.boot, self.interval_us);
+        let base = self.interval_us;
         for (&peer, pair) in self.pairs.iter_mut().filter(|(_, pair)| pair.up && pair.shares()) {
             if !pair.dead && now_us >= pair.death_us(base) {
                 pair.dead = true;
                 beats.push(Beat::Dead { peer, heard_us: pair.heard_us });
             }
-            if now_us >= pair.beat_us {
-                pair.beat_us = now_us + pair.interval_us(base);
+        }
+        let mut beating = self.pairs.values().filter(|pair| pair.up && pair.shares());
+        if beating.any(|pair| now_us >= pair.beat_us) {
+            self.along(now_us, beats);
+        }
+    }
+
+    /// A frame with a heartbeat leaves anyway: what is due soon leaves with it.
+    pub fn along(&mut self, now_us: u64, beats: &mut Vec<Beat>) {
+        let (boot, base, late_us) = (self.boot, self.interval_us, self.late_us);
+        for (&peer, pair) in self.pairs.iter_mut().filter(|(_, pair)| pair.up && pair.shares()) {
+            let interval_us = pair.interval_us(base);
+            if now_us + interval_us / ALONG_PART >= pair.beat_us {
+                pair.beat_us = (now_us / interval_us + 1) * interval_us + late_us;
                 beats.push(Beat::Send { to: peer, heartbeat: pair.heartbeat(now_us, boot) });
             }
         }
@@ -320,6 +346,39 @@ mod tests {
         assert!(beat(&mut b, 600).unwrap().list_wanted);
         b.on_heartbeat(600 + ASK_AGAIN_US, A, &heartbeat);
         assert!(beat(&mut b, 600 + ASK_AGAIN_US).unwrap().list_wanted);
+    }
+
+    #[test]
+    fn heartbeats_of_a_server_leave_together() {
+        const C: Place = Place { server: ServerId(3), core: 0 };
+        let sent = |beats: &mut Vec<Beat>| -> Vec<Place> {
+            beats.drain(..).filter_map(|beat| if let Beat::Send { to, .. } = beat { Some(to) } else { None }).collect()
+        };
+        let mut carrier = Heartbeats::new(10, 80).carries_others();
+        let mut other = Heartbeats::new(10, 80);
+        let mut beats = Vec::new();
+        // Links come up and groups are shared at different times.
+        for (now, peer) in [(5, B), (47, C)] {
+            for side in [&mut carrier, &mut other] {
+                side.connect(now, peer);
+                side.lead(now, peer, GroupId(7), 1);
+                side.wakeup(now, &mut beats);
+            }
+        }
+        sent(&mut beats);
+        for turn in 1..3 {
+            let now = turn * 80;
+            assert_eq!((other.next_wakeup(), carrier.next_wakeup()), (Some(now), Some(now + 10)));
+            other.wakeup(now, &mut beats);
+            assert_eq!(sent(&mut beats), [B, C]);
+            carrier.along(now, &mut beats);
+            assert_eq!(sent(&mut beats), [B, C]);
+        }
+        // Nothing came through: the carrier beats by itself.
+        carrier.wakeup(250, &mut beats);
+        assert_eq!(sent(&mut beats), [B, C]);
+        carrier.along(260, &mut beats);
+        assert!(beats.is_empty(), "it has just beaten");
     }
 
     #[test]

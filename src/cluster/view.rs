@@ -16,6 +16,8 @@ pub struct Peer {
     pub jetstream: bool,
     /// Its store belonged to no cluster when the link came up.
     pub empty: bool,
+    /// The round trip as the timing of groups follows it.
+    pub rtt_us: Option<u64>,
 }
 
 #[derive(Debug)]

@@ -90,9 +90,12 @@ pub(super) struct Core {
 
 impl Core {
     pub fn new(options: GroupsOptions) -> Core {
+        let beats = Heartbeats::new(options.boot, options.timing.node_heartbeat_us);
+        // Core 0 owns the links.
+        let carries = options.core == 0 && options.cores > 1;
         Core {
             disk: Disk::new(options.store.clone()),
-            beats: Heartbeats::new(options.boot, options.timing.node_heartbeat_us),
+            beats: if carries { beats.carries_others() } else { beats },
             options,
             outputs: VecDeque::new(),
             timers: Timers::default(),

@@ -423,11 +423,9 @@ impl Disk {
         log.heal(record).map(|_| ()).map_err(|_| NoRoom::Full)
     }
 
-    /// Has the next piece of what is stored read and verified.
-    pub fn scrub(&mut self, bytes: usize) {
-        if let Some(log) = self.log() {
-            log.scrub(bytes);
-        }
+    /// Has the next piece of what is stored read and verified. False when everything has been, once around.
+    pub fn scrub(&mut self, bytes: usize) -> bool {
+        self.log().is_some_and(|log| log.scrub(bytes))
     }
 
     pub fn retry_space(&mut self) {

@@ -49,7 +49,7 @@ use self::replica::Replica;
 use crate::cluster::heartbeat::Beat;
 use crate::cluster::wire::{CatchupStep, Heartbeat, NodeMsg};
 use crate::ids::{GroupId, Now, Place, ServerId};
-use crate::limits::{GROUP_QUIET_US, GROUP_RESTORES_MAX, SCRUB_BYTES, SCRUB_US, SPACE_RETRY_US};
+use crate::limits::{GROUP_QUIET_US, GROUP_RESTORES_MAX, SCRUB_BYTES, SCRUB_REST_US, SCRUB_US, SPACE_RETRY_US};
 
 pub use output::{
     GroupOutput, GroupRole, GroupStatus, LogLevel, PeerStatus, ProposeRefused, ReadBody, ReadGone, ReadToken,
@@ -273,6 +273,28 @@ impl Groups {
         }
     }
 
+    /// Another core's heartbeat leaves through this one: heartbeats that are due soon leave with it.
+    pub fn beat_along(&mut self, now: Now) {
+        let mut beats = Vec::new();
+        self.core.beats.along(now.us, &mut beats);
+        self.on_beats(now, beats);
+    }
+
+    fn on_beats(&mut self, now: Now, beats: Vec<Beat>) {
+        for beat in beats {
+            match beat {
+                Beat::Send { to, heartbeat } => {
+                    self.core.output(GroupOutput::Send { to, msg: NodeMsg::Heartbeat(heartbeat) });
+                }
+                Beat::Dead { peer, heard_us } => {
+                    for group in self.shared(peer) {
+                        self.with(group, |replica, core| replica.link_lost(core, now, peer.server, heard_us));
+                    }
+                }
+            }
+        }
+    }
+
     /// What the sender leads for this core, in answer to a digest that differed.
     pub fn on_heartbeat_list(&mut self, now: Now, from: Place, leads: Vec<(GroupId, u64)>) {
         let leads: BTreeMap<GroupId, u64> = leads.into_iter().collect();
@@ -336,7 +358,8 @@ impl Groups {
         }
     }
 
-    /// A measured round trip, microseconds: timing follows the slowest voter.
+    /// The round trip to a server has changed, microseconds: timing follows the slowest voter. Walks all groups that the
+    /// server is a member of; the caller keeps what does not matter to itself.
     pub fn peer_rtt(&mut self, now: Now, peer: ServerId, rtt_us: u64) {
         let known = self.core.peers.entry(peer).or_default();
         known.rtt_us = rtt_us;
@@ -492,26 +515,15 @@ impl Groups {
         }
         let mut beats = Vec::new();
         self.core.beats.wakeup(now.us, &mut beats);
-        for beat in beats {
-            match beat {
-                Beat::Send { to, heartbeat } => {
-                    self.core.output(GroupOutput::Send { to, msg: NodeMsg::Heartbeat(heartbeat) });
-                }
-                Beat::Dead { peer, heard_us } => {
-                    for group in self.shared(peer) {
-                        self.with(group, |replica, core| replica.link_lost(core, now, peer.server, heard_us));
-                    }
-                }
-            }
-        }
+        self.on_beats(now, beats);
         if self.space_retry_at.is_some_and(|at| now.us >= at) {
             self.space_retry_at = Some(now.us + SPACE_RETRY_US);
             self.core.disk.retry_space();
             self.core.output(GroupOutput::SpaceWanted);
         }
         if self.scrub_at.is_some_and(|at| now.us >= at) {
-            self.scrub_at = Some(now.us + SCRUB_US);
-            self.core.disk.scrub(SCRUB_BYTES);
+            let more = self.core.disk.scrub(SCRUB_BYTES);
+            self.scrub_at = Some(now.us + if more { SCRUB_US } else { SCRUB_REST_US });
         }
         self.mark(now);
     }

@@ -33,6 +33,11 @@ impl JetStream {
         }
     }
 
+    /// See [`crate::group::Groups::beat_along`].
+    pub fn beat_along(&mut self, now: Now) {
+        self.groups.beat_along(now);
+    }
+
     pub fn peer_rtt(&mut self, now: Now, peer: ServerId, rtt_us: u64) {
         self.groups.peer_rtt(now, peer, rtt_us);
     }

@@ -12,6 +12,7 @@ use crate::cluster::view::Peer;
 use crate::cluster::wire::{Lead, NodeMsg};
 use crate::event::{Effect, Level, Mail};
 use crate::ids::{Place, ServerId};
+use crate::limits::RTT_STEP_US;
 
 impl Shard {
     pub(super) fn on_peer_up(&mut self, peer: ServerId, hello: Box<Hello>) {
@@ -40,7 +41,7 @@ impl Shard {
         };
         self.system.peer_up(self.now, peer, hello);
         let (cores, empty) = (hello.cores.max(1), hello.store.is_none());
-        self.view.peers.insert(peer, Peer { cores, facts, jetstream: hello.jetstream, empty });
+        self.view.peers.insert(peer, Peer { cores, facts, jetstream: hello.jetstream, empty, rtt_us: None });
         if let Some(js) = self.js.as_mut().filter(|_| hello.jetstream) {
             js.peer_up(self.now, &self.view, peer);
         }
@@ -88,9 +89,15 @@ impl Shard {
         self.refresh_urls();
     }
 
+    /// Samples differ all the time; only a change that means something for timing goes to the groups and the other cores.
     pub(super) fn on_rtt(&mut self, peer: ServerId, rtt_us: u64) {
-        self.mail_all(|| Mail::PeerRtt { peer, rtt_us });
         self.system.peer_rtt(peer, rtt_us);
+        let Some(known) = self.view.peers.get_mut(&peer) else { return };
+        if known.rtt_us.is_some_and(|before| before.abs_diff(rtt_us) <= RTT_STEP_US.max(before / 4)) {
+            return;
+        }
+        known.rtt_us = Some(rtt_us);
+        self.mail_all(|| Mail::PeerRtt { peer, rtt_us });
         if let Some(js) = &mut self.js {
             js.peer_rtt(self.now, peer, rtt_us);
         }

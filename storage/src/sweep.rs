@@ -14,7 +14,7 @@ use crate::layout::blocks;
 use crate::log::{Log, Purpose};
 use crate::op::{BLOCK, DiskData, DiskError, DiskOpKind, FileId};
 use crate::run::Entry;
-use crate::set::State;
+use crate::set::{Segment, State};
 
 /// Bytes per read.
 const PIECE_BYTES_MAX: usize = 1 << 20;
@@ -48,19 +48,21 @@ impl Sweep {
 }
 
 impl Log {
-    /// Asks for up to `bytes_max` bytes of stored records to be read and verified, segment after segment, round and
-    /// round; damage is reported as an event. False when the step before is still under way or nothing is sealed.
+    /// Asks for up to `bytes_max` bytes of stored records to be read and verified, segment after segment; damage is
+    /// reported as an event. False at the end of a round over all that is sealed: the next call begins another one.
     pub fn scrub(&mut self, bytes_max: usize) -> bool {
         if self.broken || self.scrubber.is_reading() {
-            return false;
+            return true;
         }
         if self.scrubber.entries.is_empty() {
-            let after = self.scrubber.segment.unwrap_or(0);
-            let sealed = |number: &u32| self.set.segments.get(number).is_some_and(|s| s.state == State::Sealed);
-            let mut later = self.set.segments.range(after + 1..).map(|(number, _)| *number);
-            let next = later.find(sealed).or_else(|| self.set.segments.keys().copied().find(sealed));
-            let Some(next) = next else { return false };
-            return self.start_sweep(Task::Verify, next);
+            let after = self.scrubber.segment.map_or(0, |number| number + 1);
+            let mut later = self.set.segments.range(after..);
+            let readable = |segment: &Segment| segment.state == State::Sealed && segment.trailer.is_some();
+            let next = later.find(|(_, segment)| readable(segment)).map(|(number, _)| *number);
+            if next.is_none() {
+                self.scrubber.segment = None;
+            }
+            return next.is_some_and(|next| self.start_sweep(Task::Verify, next));
         }
         self.step_sweep(Task::Verify, bytes_max.min(PIECE_BYTES_MAX));
         true
