@@ -40,6 +40,8 @@ struct Plan {
     forget: bool,
     /// ... or without anything.
     wipe: bool,
+    /// Nothing is on disk: whoever crashes has forgotten everything, and the group may begin anew.
+    memory: bool,
     /// Who was removed asks whether it was, and drops everything once it knows.
     leave: bool,
     options: Option<fn(NodeId, u64) -> Options>,
@@ -64,7 +66,9 @@ impl Run {
         let voters = if plan.members_change { 3 } else { plan.nodes };
         let members = Membership::of((1..=voters).map(NodeId)).unwrap();
         let others: Vec<u64> = (voters + 1..=plan.nodes).collect();
-        let cluster = Cluster::new(&members, &others, seed, plan.options.unwrap_or(cluster::options));
+        let mut cluster = Cluster::new(&members, &others, seed, plan.options.unwrap_or(cluster::options));
+        cluster.anew = plan.memory;
+        cluster.up().into_iter().for_each(|id| cluster.node(id).set_anew(plan.memory));
         let rough = dice.below(101);
         Run { cluster, dice, plan, cut: Vec::new(), rough, left: 0 }
     }
@@ -133,6 +137,9 @@ impl Run {
     fn crash(&mut self) {
         let forgetful = self.cluster.replicas.values().any(|replica| replica.disk.voteless || replica.disk.votes_lost);
         let Some(id) = self.dice.pick(&self.cluster.up()) else { return };
+        if self.plan.memory {
+            return self.lose_memory(id);
+        }
         let durable = self.dice.below(4) as usize;
         self.cluster.crash(id, durable);
         let disk = &mut self.cluster.replicas.get_mut(&id).unwrap().disk;
@@ -149,6 +156,14 @@ impl Run {
                 disk.votes_lost = true;
             }
         }
+    }
+
+    fn lose_memory(&mut self, id: NodeId) {
+        self.cluster.crash(id, 0);
+        let hard = HardState { epoch: 1, ..HardState::default() };
+        let membership = Membership::of((1..=self.plan.nodes).map(NodeId)).unwrap();
+        let disk = Disk { hard, membership, voteless: true, votes_lost: true, ..Disk::default() };
+        self.cluster.replicas.get_mut(&id).unwrap().disk = disk;
     }
 
     fn restart(&mut self) {
@@ -334,6 +349,12 @@ fn replicas_that_forget_their_log_endanger_nothing() {
 #[test]
 fn replicas_that_forget_everything_endanger_nothing() {
     run(Plan { nodes: 5, wipe: true, ..Plan::default() }, 4_000..4_150, 3_000);
+}
+
+#[test]
+fn groups_in_memory_begin_anew_and_never_have_two_leaders_in_a_term() {
+    run(Plan { nodes: 3, memory: true, ..Plan::default() }, 7_000..7_200, 2_500);
+    run(Plan { nodes: 5, memory: true, ..Plan::default() }, 8_000..8_100, 3_000);
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub struct Cluster {
     pub net: VecDeque<Packet>,
     pub trace: Vec<String>,
     pub options: fn(NodeId, u64) -> Options,
+    /// Every node that starts may begin anew.
+    pub anew: bool,
     starts: u64,
     facts: Facts,
 }
@@ -126,7 +128,7 @@ impl Cluster {
     /// `members` make up the group; `others` run without knowing of it.
     pub fn new(members: &Membership, others: &[u64], seed: u64, options: fn(NodeId, u64) -> Options) -> Cluster {
         let (replicas, net, trace, facts) = Default::default();
-        let mut cluster = Cluster { now: 0, replicas, net, trace, options, starts: seed << 16, facts };
+        let mut cluster = Cluster { now: 0, replicas, net, trace, options, anew: false, starts: seed << 16, facts };
         let empty = Membership::default();
         let known = members.members().into_iter().map(|id| (id, members));
         for (id, membership) in known.chain(others.iter().map(|id| (NodeId(*id), &empty))) {
@@ -172,7 +174,9 @@ impl Cluster {
             votes_lost: disk.votes_lost,
         };
         let options = Options { epoch: disk.hard.epoch.max(1), ..(self.options)(id, self.starts) };
-        replica.node = Some(Node::new(options, restore, self.now).expect("a sound restore"));
+        let mut node = Node::new(options, restore, self.now).expect("a sound restore");
+        node.set_anew(self.anew);
+        replica.node = Some(node);
         self.drain(id);
     }
 
@@ -293,9 +297,14 @@ impl Cluster {
                 (disk.voteless, disk.votes_lost) = (false, false);
             }
             Output::BeganAnew => {
-                // What only those had who forgot is lost: all from the entry on that opens the leader's term.
-                let opens = self.node(id).last_index();
-                self.facts.committed.retain(|index, _| *index < opens);
+                // What only those had who forgot is lost, and what the leader has instead may be of an older term.
+                let kept: Vec<Index> = self.facts.committed.keys().copied().collect();
+                let node = self.node(id);
+                let (opens, commit) = (node.last_index(), node.commit());
+                let terms: BTreeMap<Index, Option<Term>> =
+                    kept.into_iter().map(|index| (index, node.term_at(index))).collect();
+                let same = |index: &Index, fact: &(Term, u32)| terms[index] == Some(fact.0);
+                self.facts.committed.retain(|index, fact| *index <= commit || *index < opens && same(index, fact));
             }
             Output::Diverged { from, index } => panic!("{id} diverged from {from} at {index}"),
             _ => {}
