@@ -117,7 +117,8 @@ impl Progress {
             Pace::Probe { .. } if rejected + 1 != self.next => false,
             Pace::Probe { .. } => {
                 self.next = rejected.min(agree + 1).max(self.matched + 1);
-                self.pace = Pace::Probe { paused: false };
+                // It has lost what it vouched for, and does not say so: asked again with every heartbeat, not in a loop.
+                self.pace = Pace::Probe { paused: agree < self.matched };
                 true
             }
         }

@@ -65,7 +65,7 @@ pub(super) fn readmit(facts: &Facts, body: &[u8]) -> Result<MetaVerdict, ApiErro
     Ok(MetaVerdict::ProposeAnd { entries: vec![MetaEntry::Readmit { server: *id }], then: answer })
 }
 
-fn replaced(facts: &Facts, account: &str, slot: &StreamSlot, leaving: ServerId) -> Vec<MetaEntry> {
+pub(super) fn replaced(facts: &Facts, account: &str, slot: &StreamSlot, leaving: ServerId) -> Vec<MetaEntry> {
     if slot.peers.len() < 2 {
         return Vec::new();
     }

@@ -24,6 +24,7 @@ mod evict;
 pub mod facts;
 mod in_flight;
 pub mod list;
+pub mod mend;
 pub mod message;
 pub mod meta;
 mod pause;

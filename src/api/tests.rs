@@ -392,6 +392,7 @@ fn status(group: GroupId, me: ServerId) -> GroupStatus {
         leader: Some(me),
         led_since_ns: None,
         voters: vec![me],
+        outgoing: vec![],
         learners: vec![],
         voteless: Default::default(),
         commit: 0,

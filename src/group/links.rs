@@ -137,6 +137,15 @@ impl Replica {
         }
     }
 
+    /// That server says that it leads. Who follows nobody asks it to speak: a quiet leader takes a replica that lost its
+    /// disk for the one that had everything, and one that has forgotten the members can ask nobody else.
+    pub(super) fn look_for(&mut self, core: &mut Core, leader: ServerId) {
+        if let Some(node) = self.running().filter(|node| node.leader().is_none()) {
+            node.seek(node_id(leader));
+            core.dirty.insert(self.id);
+        }
+    }
+
     /// Stretches the timing to the slowest voter's link, in steps of a quarter so that jitter changes nothing.
     pub(super) fn follow_links(&mut self, core: &mut Core, now: Now) {
         let Some(node) = self.node.as_deref_mut() else { return };

@@ -6,7 +6,7 @@
 //!   CHECKPOINT   index, term             membership as of the index, the machine's state
 //!   descriptor   local 0                 kind of machine, the voters it was created with
 //!   marker       local 1                 a catch-up is under way: entries above `own_last` are not the log yet
-//!   forgotten    local 2                 1: this replica must not vote until it is caught up
+//!   forgotten    local 2                 1: this replica must not vote until it is caught up; 0, index: it was, with this entry
 //!   part         local 16 to 191         a piece of a state that is too large for one record (see states.rs)
 //! ```
 //!
@@ -173,7 +173,7 @@ impl Disk {
             while let Some(item) = recovery.poll_item() {
                 moved = true;
                 let group = GroupId(item.record.group.0);
-                let found = RecoveredGroup { group, kind: None, last_index: 0, damaged: false };
+                let found = RecoveredGroup { group, kind: None, last_index: 0, damaged: false, past: 0 };
                 let found = self.seen.entry(group).or_insert(found);
                 if item.record.kind == DESCRIPTOR {
                     found.kind = Note::decode(&item.record.body).map(|note| note.machine);
@@ -210,6 +210,9 @@ impl Disk {
                 doubt.dedup();
                 self.record_bytes_max = log.record_bytes_max();
                 self.state = State::Open(Box::new(log));
+                for found in groups.values_mut() {
+                    found.past = self.past(found.group);
+                }
                 let texts = report.damaged.iter().map(|damage| damage.to_string()).collect();
                 Some(DiskEvent::Recovered { groups: groups.into_values().collect(), doubt, texts })
             }
@@ -291,8 +294,18 @@ impl Disk {
         self.append(group, MARKER, epoch, 0, index, Bytes::copy_from_slice(&own_last.to_le_bytes()))
     }
 
-    pub fn append_forgotten(&mut self, group: GroupId, epoch: u32, forgotten: bool) -> Room {
-        self.append(group, FORGOTTEN, epoch, 0, 0, Bytes::copy_from_slice(&[u8::from(forgotten)]))
+    /// Notes that a replica has forgotten, or (`Some`) that it is whole again with everything up to an entry.
+    pub fn append_forgotten(&mut self, group: GroupId, epoch: u32, whole: Option<u64>) -> Room {
+        let body = Bytes::copy_from_slice(&[u8::from(whole.is_none())]);
+        self.append(group, FORGOTTEN, epoch, 0, whole.unwrap_or(0), body)
+    }
+
+    /// See [`RecoveredGroup::past`].
+    fn past(&mut self, group: GroupId) -> u64 {
+        let mut damaged = false;
+        let note = self.small(group, FORGOTTEN, &mut damaged);
+        let forgotten = note.as_ref().is_some_and(|note| note.body.first() == Some(&1));
+        if damaged || forgotten { u64::MAX } else { note.map_or(0, |note| note.index) }
     }
 
     /// Groups are about to be dropped because the table, as of this index, says so.

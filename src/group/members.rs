@@ -91,7 +91,9 @@ fn next_step(status: &raft::Status, target: &[NodeId]) -> Step {
         let there = |peer: &&raft::PeerStatus| !peer.forgot && peer.matched >= status.membership_index;
         peer.filter(there).is_some_and(|peer| peer.matched + MEMBERS_LAG_MAX >= status.last)
     };
-    if learners.iter().all(current) {
+    // Nor does a voter that stays and has lost its disk make one: a group of it alone could never decide again.
+    let sound = target.iter().filter(|id| **id == status.id || current(id)).count();
+    if learners.iter().all(current) && sound > target.len() / 2 {
         return Step::Propose(MembershipChange { voters: target.to_vec(), learners: Vec::new() });
     }
     Step::Wait

@@ -122,7 +122,7 @@ impl Groups {
                 self.dropping.push(spec.group);
                 replica.create(&mut self.core, now, &spec);
             }
-            Some(_) => replica.recover(&mut self.core, now, &spec),
+            Some(_) => replica.recover(&mut self.core, now),
             None => replica.create(&mut self.core, now, &spec),
         }
         for early in self.early.take(now.us, spec.group) {
@@ -182,6 +182,11 @@ impl Groups {
     /// Whether recovery found a replica of it that nobody has opened.
     pub fn has_found(&self, group: GroupId) -> bool {
         self.found.contains_key(&group)
+    }
+
+    /// Something in the log is damaged that might have been a group's that it does not show at all.
+    pub fn has_doubts(&self) -> bool {
+        self.core.doubt
     }
 
     pub fn is_open(&self, group: GroupId) -> bool {
@@ -308,6 +313,9 @@ impl Groups {
                     replica.doubt(core, now);
                 }
             });
+        }
+        for group in leads.into_keys() {
+            self.with(group, |replica, core| replica.look_for(core, from.server));
         }
     }
 

@@ -55,6 +55,12 @@ pub enum GroupOutput {
         term: u64,
         leader: Option<ServerId>,
     },
+    /// This replica had forgotten, and has been told by a leader that it is whole again: whatever an earlier life knew lies
+    /// at or below `upto`.
+    Whole {
+        group: GroupId,
+        upto: u64,
+    },
     /// A membership without this replica is committed: the group goes on without it, and closing it here harms
     /// nobody. Never said of the meta group.
     Removed {
@@ -125,6 +131,9 @@ pub struct RecoveredGroup {
     pub last_index: u64,
     /// True when some record of the group could not be read.
     pub damaged: bool,
+    /// Up to which entry an earlier life, on a disk that is gone, may have known this log: 0 if there was none, the
+    /// highest number while a leader has not said so yet.
+    pub past: u64,
 }
 
 /// Why a proposal was not taken. Nothing was appended.
@@ -193,6 +202,8 @@ pub struct GroupStatus {
     /// Since when this replica serves as the leader, nanoseconds of the Unix epoch.
     pub led_since_ns: Option<i64>,
     pub voters: Vec<ServerId>,
+    /// The voters before, while a change is under way: both must agree meanwhile.
+    pub outgoing: Vec<ServerId>,
     pub learners: Vec<ServerId>,
     pub commit: u64,
     pub applied: u64,

@@ -118,7 +118,9 @@ impl Replica {
             // Before any vote in the same log, so durable before any vote. A full store still has room for votes, and a
             // group without its descriptor is described by its entries.
             let _ = core.disk.append_descriptor(self.id, self.epoch, &note);
-            self.note_forgotten(core, restore.voteless);
+            if restore.voteless {
+                self.note_forgotten(core);
+            }
         }
         let first = spec.bootstrap.as_ref().and_then(|servers| servers.first()) == Some(&core.server());
         let stands = first && !alone && !restore.voteless;
@@ -131,11 +133,11 @@ impl Replica {
     }
 
     /// Starts reading a group that recovery found.
-    pub(super) fn recover(&mut self, core: &mut Core, now: Now, spec: &GroupSpec) {
+    pub(super) fn recover(&mut self, core: &mut Core, now: Now) {
         let facts = core.disk.facts(self.id);
         self.epoch = facts.hard.epoch.max(1);
         let mut restore = Restore::new(facts.hard);
-        restore.votes_lost = facts.damaged || facts.forgotten || spec.forgetful || core.doubt;
+        restore.votes_lost = facts.damaged || facts.forgotten || core.doubt;
         restore.voteless = restore.votes_lost;
         if let Some((own_last, index)) = facts.marker {
             self.marked = Some(index);
@@ -330,7 +332,7 @@ impl Replica {
                 self.id.0
             ),
         );
-        self.note_forgotten(core, true);
+        self.note_forgotten(core);
         let _ = core.disk.truncate(self.id, from);
     }
 
@@ -370,7 +372,7 @@ impl Replica {
             format!("group {}: its checkpoint is damaged; everything is asked from the leader again", self.id.0),
         );
         let _ = core.disk.truncate(self.id, 1);
-        self.note_forgotten(core, true);
+        self.note_forgotten(core);
         let Phase::Reading(restore) = &mut self.phase else { return };
         restore.voteless = true;
         restore.snapshot = (0, 0);
@@ -468,10 +470,9 @@ impl Replica {
         super::mix(core.options.seed ^ super::mix(self.id.0 ^ super::mix(core.options.boot ^ core.options.server.0)))
     }
 
-    fn note_forgotten(&mut self, core: &mut Core, forgotten: bool) {
-        if self.mem.is_none() && self.forgotten != forgotten {
-            self.forgotten = forgotten;
-            let _ = core.disk.append_forgotten(self.id, self.epoch, forgotten);
+    fn note_forgotten(&mut self, core: &mut Core) {
+        if self.mem.is_none() && !std::mem::replace(&mut self.forgotten, true) {
+            let _ = core.disk.append_forgotten(self.id, self.epoch, None);
         }
     }
 
@@ -487,7 +488,11 @@ impl Replica {
 
     /// The leader has confirmed that nothing forgotten is missing.
     pub(super) fn remembered(&mut self, core: &mut Core) {
-        self.note_forgotten(core, false);
+        let upto = self.node.as_ref().map_or(0, |node| node.last_index());
+        if self.mem.is_none() && std::mem::take(&mut self.forgotten) {
+            let _ = core.disk.append_forgotten(self.id, self.epoch, Some(upto));
+        }
+        core.output(GroupOutput::Whole { group: self.id, upto });
         core.log(LogLevel::Info, format!("group {}: this replica is whole again and votes", self.id.0));
     }
 }

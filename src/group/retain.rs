@@ -238,10 +238,11 @@ impl Replica {
         }
     }
 
-    /// Other members, for status pages.
-    pub(super) fn members(&self) -> (Vec<crate::ids::ServerId>, Vec<crate::ids::ServerId>) {
+    /// Voters, voters before and learners, for status pages.
+    pub(super) fn members(&self) -> [Vec<crate::ids::ServerId>; 3] {
         let Some(node) = &self.node else { return Default::default() };
         let list = |ids: &[raft::NodeId]| ids.iter().copied().map(server).collect();
-        (list(&node.membership().voters), list(&node.membership().learners))
+        let members = node.membership();
+        [&members.voters, &members.outgoing, &members.learners].map(|ids| list(ids))
     }
 }

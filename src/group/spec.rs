@@ -23,7 +23,8 @@ pub struct GroupSpec {
     pub bootstrap: Option<Vec<ServerId>>,
     /// An earlier incarnation of this replica may have voted or acknowledged and what it knew is gone (a memory replica
     /// after a restart, a wiped disk): it neither votes nor counts until the leader has caught it up. A group whose
-    /// only voter is this server starts afresh instead: nobody else remembers anything either.
+    /// only voter is this server starts afresh instead: nobody else remembers anything either. Ignored for a group that
+    /// recovery found: its own records say it.
     pub forgetful: bool,
     /// Lead only when nobody else can: the preferred place is elsewhere.
     pub priority_low: bool,

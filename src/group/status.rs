@@ -6,7 +6,7 @@ use crate::limits::MEMBERS_LAG_MAX;
 
 impl Replica {
     pub(super) fn status(&self) -> GroupStatus {
-        let (voters, learners) = self.members();
+        let [voters, outgoing, learners] = self.members();
         let node = self.node.as_ref().map(|node| node.status());
         let role = match (&self.phase, &node) {
             (Phase::Closed, _) => GroupRole::Closed,
@@ -28,6 +28,7 @@ impl Replica {
             leader: node.as_ref().map_or(leader, |node| node.leader.map(server)),
             led_since_ns: self.led_since_ns,
             voters,
+            outgoing,
             learners,
             commit: self.commit,
             applied: self.retain.applied,

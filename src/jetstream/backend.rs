@@ -20,7 +20,7 @@ use crate::stream::{Answer, Stream, StreamOutput};
 impl JetStream {
     pub(super) fn on_recovered(&mut self, now: Now, view: &View, found: &[RecoveredGroup]) {
         self.recovered = true;
-        let meta = found.iter().find(|group| group.group == GroupId::META).map(|group| group.last_index);
+        let meta = found.iter().find(|group| group.group == GroupId::META);
         self.open_meta(now, meta);
         self.be_ready(now);
         if self.table_ready {
@@ -165,7 +165,8 @@ impl JetStream {
 
     /// First members are only those that the group was created with; whoever is added later learns from the leader.
     fn spec(&self, group: GroupId, kind: GroupKind, memory: bool, bootstrap: &[u64]) -> GroupSpec {
-        let forgotten = if memory { self.forgets.memory } else { self.forgets.file };
+        // Of a log with damage that might have been any group's, nobody can tell that a group never was in it.
+        let forgotten = if memory || self.groups.has_doubts() { self.forgets.memory } else { self.forgets.file };
         let founder = bootstrap.contains(&self.me.server.0);
         GroupSpec {
             group,

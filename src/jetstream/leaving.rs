@@ -61,15 +61,24 @@ impl JetStream {
         slot.is_some_and(|slot| slot.has_peer(me))
     }
 
-    /// A message of raft has come for a group. When its sender counts on a replica here that is not open, though the table
-    /// knows the group, there was one in a former life, and nobody has told the group that it is gone.
-    pub(super) fn meet(&mut self, now: Now, view: &View, group: GroupId, message: &raft::Message) {
+    /// A message of raft has come for a group: see `meet`.
+    pub(super) fn meet_message(&mut self, now: Now, view: &View, group: GroupId, message: &raft::Message) {
         use raft::Body::{Append, Heartbeat, PreVote, Snapshot, Vote};
-        let counts =
-            matches!(message.body, Append { .. } | Heartbeat { .. } | Snapshot { .. } | PreVote { .. } | Vote { .. });
+        let leads = matches!(message.body, Append { .. } | Heartbeat { .. });
+        if leads || group != GroupId::META && matches!(message.body, Snapshot { .. } | PreVote { .. } | Vote { .. }) {
+            self.meet(now, view, group);
+        }
+    }
+
+    /// Somebody counts on a replica here, by a message or by the list of what it leads. When that is not open, though the
+    /// table knows the group, there was one in a former life, and nobody has told the group that it is gone.
+    pub(super) fn meet(&mut self, now: Now, view: &View, group: GroupId) {
+        if group == GroupId::META {
+            return self.meet_meta(now);
+        }
         let new = group.created_at() > self.table.applied;
         let known = self.table_ready && !new && self.caught_up();
-        if !counts || !known || group == GroupId::META || self.groups.is_open(group) {
+        if !known || self.groups.is_open(group) {
             return;
         }
         let Some((key, name)) = self.find(group) else { return };

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{JetStream, JsOptions, JsOutput};
+use crate::api;
 use crate::cluster::forming::{FormOutput, FormStep, Forming};
 use crate::cluster::table::{MetaEntry, ServerFacts, Table};
 use crate::cluster::view::View;
 use crate::cluster::wire::{Asset, Lead, NodeMsg, Request};
 use crate::event::Level;
-use crate::group::{GroupKind, GroupSpec};
+use crate::group::{GroupKind, GroupSpec, RecoveredGroup};
 use crate::ids::{GroupId, Now, Place, ServerId};
 
 /// How often the meta leader compares the servers it sees with the servers in the table.
@@ -44,7 +45,8 @@ pub(super) struct Meta {
 /// Up to which meta index a group's earlier life on this server may be lost: the replica then starts without a vote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Forgets {
-    /// For groups on disk: 0 unless the store was new when it joined a cluster that had a past.
+    /// For groups that are not on disk and should be: 0 unless the store was new when it joined a cluster that had a past;
+    /// the highest number until a leader has said that the meta replica is whole.
     pub file: u64,
     /// For groups in memory: everything that existed before this process.
     pub memory: u64,
@@ -92,12 +94,12 @@ impl Meta {
 
 impl JetStream {
     /// The log is read: the meta group goes on where it was, or begins, or waits to be part of one.
-    pub(super) fn open_meta(&mut self, now: Now, last_index: Option<u64>) {
+    pub(super) fn open_meta(&mut self, now: Now, found: Option<&RecoveredGroup>) {
         let alone = self.cluster.is_none();
         let Some(meta) = self.meta.as_mut() else { return };
-        match last_index {
-            Some(last) => {
-                meta.forgets = Forgets { file: 0, memory: last, outgrown: false };
+        match found {
+            Some(found) => {
+                meta.forgets = Forgets { file: found.past, memory: found.last_index, outgrown: false };
                 meta.forming = None;
                 self.start_meta(now, None, false);
             }
@@ -121,15 +123,34 @@ impl JetStream {
         self.groups.open(now, spec);
     }
 
-    /// A server without a past that hears from a meta leader joins that cluster: as one that may have forgotten.
-    /// Everything that was committed by then may have been known to an earlier life of this server.
-    pub(super) fn meet_meta(&mut self, now: Now, message: &raft::Message) {
+    /// A server without a past that hears from a meta leader joins that cluster: as one that may have forgotten. An earlier
+    /// life of this server may have known any group; which ones exist only since then is known when a leader has said
+    /// that the meta replica is whole (a heartbeat or an append alone proves nothing: a new leader knows commits of its
+    /// own only, and tells a server no more than what it believes to be there).
+    pub(super) fn meet_meta(&mut self, now: Now) {
         let recovered = self.recovered;
         let Some(meta) = self.meta.as_mut().filter(|meta| !meta.opened && recovered) else { return };
-        let (raft::Body::Append { commit, .. } | raft::Body::Heartbeat { commit, .. }) = message.body else { return };
         meta.forming = None;
-        meta.forgets = Forgets { file: commit, memory: commit, outgrown: false };
+        meta.forgets = Forgets { file: u64::MAX, memory: u64::MAX, outgrown: false };
         self.start_meta(now, None, true);
+    }
+
+    /// The meta replica here had forgotten and is whole again: what is created from now on has no past here.
+    pub(super) fn on_whole(&mut self, now: Now, view: &View, group: GroupId, upto: u64) {
+        let Some(meta) = self.meta.as_mut().filter(|meta| group == GroupId::META && meta.forgets.file == u64::MAX)
+        else {
+            return;
+        };
+        meta.forgets.file = upto;
+        meta.forgets.memory = if meta.forgets.memory == u64::MAX { upto } else { meta.forgets.memory };
+        meta.forgets.outgrown = meta.forgets.memory <= self.table.applied;
+        self.tell_forgets(now, view);
+    }
+
+    fn tell_forgets(&mut self, now: Now, view: &View) {
+        let Some(forgets) = self.meta.as_ref().map(|meta| meta.forgets) else { return };
+        self.out.push_back(JsOutput::TableRestored(Arc::new(self.table.clone()), forgets));
+        self.table_restored(now, view, forgets);
     }
 
     pub(super) fn on_form(&mut self, now: Now, from: ServerId, step: FormStep) {
@@ -191,10 +212,8 @@ impl JetStream {
                 table.apply(index, entry);
             }
         }
-        let forgets = meta.forgets;
         self.groups.applied(GroupId::META, committed);
-        self.out.push_back(JsOutput::TableRestored(Arc::new(self.table.clone()), forgets));
-        self.table_restored(now, view, forgets);
+        self.tell_forgets(now, view);
     }
 
     pub(super) fn apply_meta(&mut self, now: Now, view: &View, upto: u64) {
@@ -219,9 +238,7 @@ impl JetStream {
             return;
         };
         meta.forgets.outgrown = true;
-        let forgets = meta.forgets;
-        self.out.push_back(JsOutput::TableRestored(Arc::new(self.table.clone()), forgets));
-        self.table_restored(now, view, forgets);
+        self.tell_forgets(now, view);
     }
 
     pub(super) fn meta_role(&mut self, now: Now, view: &View, leading: bool, term: u64) {
@@ -239,11 +256,28 @@ impl JetStream {
                 self.propose_meta(now, &MetaEntry::Form { cluster_id });
             }
             self.wake_meta(now, view);
+            self.finish_changes(now, view);
             self.ready();
         } else if led {
             self.out.push_back(JsOutput::Unlead { group: GroupId::META, term: old_term });
         }
         self.decide_waiting(now, view);
+    }
+
+    /// A leader before this one may have ended in the middle of a change that takes several entries.
+    fn finish_changes(&mut self, now: Now, view: &View) {
+        let mut entries = Vec::new();
+        for ((account, _), slot) in self.table.streams() {
+            let facts = self.accounts.id(&account).and_then(|account| self.facts(now, view, account));
+            entries.extend(facts.map(|facts| api::mend::unfinished(&facts, slot)).unwrap_or_default());
+        }
+        for entry in &entries {
+            self.propose_meta(now, entry);
+        }
+        if !entries.is_empty() {
+            let text = format!("{} entries of changes that a former meta leader began were missing", entries.len());
+            self.log(Level::Info, text);
+        }
     }
 
     /// The log is read: clients may come, as soon as the one server there is leads.
@@ -271,7 +305,11 @@ impl JetStream {
         let body = Table::encode(entry);
         // Deletes, edits and servers that come and go must work when the store is full.
         let proposed = match entry {
-            MetaEntry::PutConsumer { .. } => self.groups.propose(now, GroupId::META, body),
+            MetaEntry::PutConsumer { account, stream, name, .. }
+                if self.table.consumer(account, stream, name).is_none() =>
+            {
+                self.groups.propose(now, GroupId::META, body)
+            }
             MetaEntry::PutStream { account, config, .. } if self.table.stream(account, &config.name).is_none() => {
                 self.groups.propose(now, GroupId::META, body)
             }

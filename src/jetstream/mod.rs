@@ -181,15 +181,15 @@ impl JetStream {
     pub fn on_node(&mut self, now: Now, view: &View, from: Place, msg: NodeMsg) {
         match msg {
             NodeMsg::Raft { group, message, bodies } => {
-                if group == GroupId::META {
-                    self.meet_meta(now, &message);
-                }
-                self.meet(now, view, group, &message);
+                self.meet_message(now, view, group, &message);
                 self.groups.on_raft(now, from.server, group, message, bodies);
             }
             NodeMsg::Catchup { group, epoch, step } => self.groups.on_catchup(now, from.server, group, epoch, step),
             NodeMsg::Heartbeat(heartbeat) => self.groups.on_heartbeat(now, from, heartbeat),
-            NodeMsg::HeartbeatList { leads } => self.groups.on_heartbeat_list(now, from, leads),
+            NodeMsg::HeartbeatList { leads } => {
+                leads.iter().for_each(|(group, _)| self.meet(now, view, *group));
+                self.groups.on_heartbeat_list(now, from, leads);
+            }
             NodeMsg::Form(step) => self.on_form(now, from.server, step),
             NodeMsg::Request(request) => self.on_request(now, view, request),
             NodeMsg::Bounce { group, token } => self.on_bounce(now, group, token),

@@ -25,6 +25,7 @@ impl JetStream {
                 self.on_role(now, view, group, leading, term);
                 self.tell_role(now, view, group, led, leader);
             }
+            GroupOutput::Whole { group, upto } => self.on_whole(now, view, group, upto),
             GroupOutput::Removed { group } => self.on_removed(now, group),
             GroupOutput::Read { token, result, .. } => self.on_read(now, view, token, result),
             GroupOutput::WantCheckpoint { group } => self.checkpoint(now, group),

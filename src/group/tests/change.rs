@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::disk::Disk;
 use super::toy::trim;
 use super::world::{World, id};
 use crate::group::{GroupKind, GroupRole, GroupSpec, ProposeRefused, ReadGone};
@@ -253,6 +254,7 @@ fn a_file_group_never_begins_anew() {
     let mut world = started(34, 3, GroupKind::Stream, &[1, 2, 3]);
     for server in world.servers.values_mut() {
         server.specs.get_mut(&G).unwrap().forgetful = true;
+        server.disk = Disk::default();
     }
     restart(&mut world, &[1, 2, 3]);
     (1..=3).for_each(|at| world.groups(id(at)).set_anew(G, true));

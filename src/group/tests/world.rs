@@ -450,6 +450,7 @@ impl World {
             }
             GroupOutput::Removed { .. }
             | GroupOutput::CheckpointRefused { .. }
+            | GroupOutput::Whole { .. }
             | GroupOutput::SpaceLow
             | GroupOutput::SpaceBack
             | GroupOutput::SpaceWanted => {}
