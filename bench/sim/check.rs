@@ -123,6 +123,8 @@ impl World {
 
     /// A replica on a server that the table does not name for it.
     fn overstaying(&self) -> Option<String> {
+        let all = self.all_statuses();
+        let lost = |group: &GroupId| all.get(group).is_some_and(|list| self.is_lost(*group, list));
         for server in self.servers.iter().filter(|server| !server.excused) {
             for js in server.cores.iter().filter_map(|core| core.shard.as_ref()?.jetstream()) {
                 let wanted = |key: &StreamKey, name: Option<&str>| {
@@ -135,7 +137,9 @@ impl World {
                 let streams = js.streams().iter().map(|(group, hosted)| (group, &hosted.key, None));
                 let consumers =
                     js.consumers().iter().map(|(group, hosted)| (group, &hosted.key, Some(hosted.name.as_str())));
-                let stays = |(_, key, name): &(&GroupId, &StreamKey, Option<&str>)| wanted(key, *name) != Some(true);
+                let stays = |(group, key, name): &(&GroupId, &StreamKey, Option<&str>)| {
+                    wanted(key, *name) != Some(true) && !self.waits_for_lost(js, **group, &lost)
+                };
                 if let Some((group, key, _)) = streams.chain(consumers).find(stays) {
                     return Some(format!("{} still has a replica of {} ({:x})", server.name, key.1, group.0));
                 }
@@ -147,6 +151,12 @@ impl World {
         None
     }
 
+    /// A replica whose group is lost, or a stream's whose consumer's is: nobody can let it go.
+    fn waits_for_lost(&self, js: &JetStream, group: GroupId, lost: &impl Fn(&GroupId) -> bool) -> bool {
+        let consumers = js.streams().get(&group).map(|hosted| hosted.consumers.as_slice()).unwrap_or_default();
+        lost(&group) || consumers.iter().any(lost)
+    }
+
     fn is_void(&self, actor: &str) -> bool {
         let memory = self.oracle.streams.iter().any(|(name, story)| story.memory && actor.starts_with(name.as_str()));
         let damaged = self.oracle.streams.iter().any(|(name, story)| story.lossy && actor.starts_with(name.as_str()));
@@ -156,7 +166,7 @@ impl World {
     fn group_unsettled(&self, group: GroupId, list: &[(usize, GroupStatus)]) -> Option<String> {
         let void = self.memory_void && list.iter().any(|(_, status)| status.memory);
         let excused = |server: usize| self.servers[server].excused;
-        if void || list.iter().all(|(server, _)| excused(*server)) {
+        if void || self.is_lost(group, list) || list.iter().all(|(server, _)| excused(*server)) {
             return None;
         }
         let Some((_, leader)) = list.iter().find(|(_, status)| status.role == GroupRole::Leader) else {

@@ -98,18 +98,14 @@ impl World {
         let other = (at + 1 + self.fault_dice.below(servers as u64 - 1) as usize) % servers;
         self.trace.note(self.now_us, &self.servers[at].name, &format!("fault: {fault:?}"));
         match fault {
-            Fault::Crash => self.strike_crash(at),
+            Fault::Crash => self.crash(at, "loses power"),
             Fault::CrashAll if self.fault_dice.chance(30) => {
                 for one in 0..servers {
-                    self.note_memory(one);
                     self.crash(one, "loses power with all others");
                 }
             }
             Fault::CrashAll => {}
-            Fault::Stop => {
-                self.note_memory(at);
-                self.stop(at);
-            }
+            Fault::Stop => self.stop(at),
             Fault::Pause => {
                 let until = self.now_us + self.fault_dice.between(50_000, 3_000_000);
                 self.servers[at].paused_until = until;
@@ -173,11 +169,6 @@ impl World {
         }
     }
 
-    fn strike_crash(&mut self, at: usize) {
-        self.note_memory(at);
-        self.crash(at, "loses power");
-    }
-
     /// The one server whose storage may be damaged in this run.
     pub(crate) fn victim(&self) -> usize {
         (self.options.seed % self.servers.len() as u64) as usize
@@ -212,10 +203,9 @@ impl World {
     fn strike_wipe(&mut self) {
         let victim = self.victim();
         self.wiped = true;
-        self.note_memory(victim);
+        self.note_lost_groups(victim);
         self.crash(victim, "loses its disk");
         self.servers[victim].wipe();
-        self.excuse_single_copies();
     }
 
     /// An operator changes a server's tags and has the configuration read again.
@@ -247,7 +237,7 @@ impl World {
     }
 
     /// A process that goes takes its memories along: if another one has not got its own back, a majority may be gone.
-    fn note_memory(&mut self, at: usize) {
+    pub(crate) fn note_memory(&mut self, at: usize) {
         if self.servers[at].running && !self.memories_whole_without(at) {
             self.memory_void = true;
             for story in self.oracle.streams.values_mut().filter(|story| story.memory) {

@@ -11,6 +11,7 @@ pub mod client;
 pub mod dice;
 pub mod disk;
 pub mod faults;
+pub mod lost;
 pub mod mutants;
 pub mod net;
 pub mod options;

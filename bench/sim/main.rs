@@ -6,7 +6,7 @@ use trestle_sim::mutants::{self, Mutant};
 use trestle_sim::options::Options;
 use trestle_sim::run::{Report, run};
 
-const USAGE: &str = "trestle-sim [--seeds N] [--seed 0xS] [--servers N] [--cores N] [--storm MS] [--mutant NAME] [--edits] [--wipe] [--trace] [--all]";
+const USAGE: &str = "trestle-sim [--seeds N] [--seed 0xS] [--servers N] [--cores N] [--storm MS] [--mutant NAME] [--edits] [--wipe] [--trace] [--watch GROUP] [--all]";
 
 /// Lines of a failing run that are printed without --trace.
 const TAIL: usize = 40;
@@ -19,6 +19,7 @@ struct Wish {
     storm_ms: Option<u64>,
     mutant: Option<Mutant>,
     trace: bool,
+    watch: Option<u64>,
     /// Go on after a failure.
     all: bool,
     /// The operator changes replica counts in every seed.
@@ -57,7 +58,7 @@ fn options(wish: &Wish, seed: u64) -> Options {
     options.storm_ms = wish.storm_ms.unwrap_or(options.storm_ms);
     options.faults.edits |= wish.edits;
     options.faults.wipe |= wish.wipe;
-    (options.mutant, options.trace) = (wish.mutant, wish.trace);
+    (options.mutant, options.trace, options.watch) = (wish.mutant, wish.trace, wish.watch);
     options
 }
 
@@ -100,6 +101,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
         storm_ms: None,
         mutant: None,
         trace: false,
+        watch: None,
         all: false,
         edits: false,
         wipe: false,
@@ -129,6 +131,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Wish, String> {
             "--seed" => wish.first = number,
             "--servers" => wish.servers = Some(number.clamp(2, 9) as usize),
             "--cores" => wish.cores = Some(number.clamp(1, 8) as u16),
+            "--watch" => wish.watch = Some(number),
             "--storm" => wish.storm_ms = Some(number),
             _ => return Err(format!("{word} is not known")),
         }

@@ -194,11 +194,31 @@ impl World {
             return;
         }
         self.figures.frames += 1;
+        if let Some(group) = self.options.watch {
+            self.watch(from, to, group, frame.clone());
+        }
         let spoils = self.options.mutant.is_some_and(Mutant::sits_between_servers);
         if self.net.lossy_percent == 0 && !spoils {
             return self.transmit(generation, from, to, lane, frame);
         }
         self.transmit_apart(generation, from, to, lane, frame);
+    }
+
+    /// Shows what a frame says about one group.
+    fn watch(&mut self, from: usize, to: usize, group: u64, frame: Bytes) {
+        let accounts = Accounts::new(&self.servers[from].config);
+        for (_, _, msg) in peers::open_frame(frame, &accounts).unwrap_or_default() {
+            let text = match &msg {
+                NodeMsg::Raft { group: of, message, .. } if of.0 == group => {
+                    format!("term {} {:?}", message.term, message.body)
+                }
+                NodeMsg::Catchup { group: of, step, .. } if of.0 == group => format!("{step:?}"),
+                _ => continue,
+            };
+            let text: String = text.chars().take(300).collect();
+            let text = format!("to {}: {text}", self.servers[to].name);
+            self.trace.aside(self.now_us, &self.servers[from].name, &text);
+        }
     }
 
     /// In order within its lane.

@@ -15,6 +15,8 @@ pub struct Options {
     pub mutant: Option<Mutant>,
     /// Print what happens.
     pub trace: bool,
+    /// Print the messages between the replicas of this group, too.
+    pub watch: Option<u64>,
 }
 
 /// Which faults a run may meet. Each run has some of them: a fault that is always there hides what happens without it.
@@ -36,7 +38,7 @@ pub struct Faults {
     pub failing: bool,
     /// Flipped bits on one server.
     pub rot: bool,
-    /// One server comes back with an empty disk. Only on demand (`--wipe`): a replica there may never be filled again.
+    /// One server comes back with an empty disk.
     pub wipe: bool,
     /// Servers read a changed configuration (tags).
     pub reload: bool,
@@ -52,14 +54,21 @@ impl Options {
         let mut dice = Dice::new(seed ^ 0x0011_2233_4455_6677);
         let (servers, cores) = (if dice.chance(20) { 5 } else { 3 }, dice.between(1, 2) as u16);
         let mut faults = Faults::roll(&mut dice);
-        // On demand (`--edits`, `--wipe`): in about one of a hundred such runs a replica overstays, in one of twenty a
-        // replica on an emptied disk is not filled again.
-        (faults.edits, faults.wipe) = (false, false);
         // A die of its own, so that the other runs stay what they were.
         let mut dice = Dice::new(seed ^ 0x5566_7788_99aa_bbcc);
         faults.moves = dice.chance(35);
         let cores = if faults.moves { dice.between(2, 3) as u16 } else { cores };
-        Options { seed, servers, cores, storm_ms: 6_000, segment_bytes: 1 << 20, faults, mutant: None, trace: false }
+        Options {
+            seed,
+            servers,
+            cores,
+            storm_ms: 6_000,
+            segment_bytes: 1 << 20,
+            faults,
+            mutant: None,
+            trace: false,
+            watch: None,
+        }
     }
 }
 

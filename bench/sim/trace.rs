@@ -63,6 +63,11 @@ impl Trace {
         self.line(now_us, server, &format!("[{core}] {level:?}: {text}"));
     }
 
+    /// A line for people alone: the same run has the same hash without it.
+    pub fn aside(&mut self, now_us: u64, server: &str, text: &str) {
+        self.line(now_us, server, text);
+    }
+
     fn line(&mut self, now_us: u64, server: &str, text: &str) {
         let line = format!("{:>10.3} ms  {server:<4} {text}", now_us as f64 / 1e3);
         if self.print {

@@ -6,7 +6,7 @@
 //! A core's events gather until its turn, as they do under the real shell. Nothing here sleeps or asks the machine for
 //! anything: equal options give equal worlds, byte for byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use net::peer::lane::Lane;
@@ -16,6 +16,7 @@ use trestle::ids::{CoreId, GroupId, ServerId};
 use trestle::shard::LINK_CORE;
 
 use crate::dice::Dice;
+use crate::lost::Known;
 use crate::mutants::Mutant;
 use crate::net::Net;
 use crate::options::Options;
@@ -49,6 +50,9 @@ pub struct World {
     pub(crate) storm: bool,
     /// A server has lost its disk; one per run.
     pub(crate) wiped: bool,
+    /// By server: what its replicas knew of their groups when it was last looked at.
+    pub(crate) known: Vec<BTreeMap<GroupId, Known>>,
+    pub(crate) lost_groups: BTreeSet<GroupId>,
     queue: BTreeMap<(u64, u64), Happening>,
     sequence: u64,
     idle_turns: BTreeMap<(usize, CoreId), u32>,
@@ -130,6 +134,8 @@ impl World {
             fault_dice: dice.fork(),
             storm: false,
             wiped: false,
+            known: vec![BTreeMap::new(); options.servers],
+            lost_groups: BTreeSet::new(),
             queue: BTreeMap::new(),
             sequence: 0,
             idle_turns: BTreeMap::new(),
@@ -377,7 +383,9 @@ impl World {
         }
         self.figures.crashes += 1;
         self.trace.note(self.now_us, &one.name, why);
-        one.die(&mut self.dice);
+        self.note_memory(server);
+        self.remember(server);
+        self.servers[server].die(&mut self.dice);
         for other in 0..self.servers.len() {
             self.break_link(server, other, "connection reset");
         }

@@ -8,8 +8,19 @@ use trestle_sim::run::{Report, run};
 
 /// Seeds that every change must pass.
 const FIXED: u64 = 8;
-/// Seeds that found something: a meta follower that missed a commit by a crash was never told it again.
-const STORIES: [u64; 1] = [0xea0e_0409_868f_5401];
+/// Seeds that found something, and whether replica counts change and a disk is emptied in it.
+const STORIES: [(u64, bool); 5] = [
+    // A meta follower that missed a commit by a crash was never told it again.
+    (0xea0e_0409_868f_5401, false),
+    // A server with an empty disk took a heartbeat's commit for all that it may have forgotten, and voted.
+    (0x4e3b, true),
+    // A quiet meta leader took a server with an empty disk for the one that had everything.
+    (0x2_00e4, true),
+    // A meta leader ended between the entry for a stream and the one for its consumer.
+    (0x2_0136, true),
+    // A group was made one of a single voter that had forgotten everything.
+    (0x2_01af, true),
+];
 /// How long unseen seeds are tried after that.
 const FRESH_TIME: Duration = Duration::from_secs(15);
 /// Seeds within which each mutant must be caught.
@@ -38,8 +49,11 @@ fn fixed_seeds_hold_every_promise() {
 
 #[test]
 fn seeds_that_found_something_hold_every_promise() {
-    for seed in STORIES {
-        check(&run(&Options::of_seed(seed)));
+    for (seed, hard) in STORIES {
+        let mut options = Options::of_seed(seed);
+        options.faults.edits |= hard;
+        options.faults.wipe |= hard;
+        check(&run(&options));
     }
 }
 
