@@ -7,6 +7,7 @@
 //!   descriptor   local 0                 kind of machine, the voters it was created with
 //!   marker       local 1                 a catch-up is under way: entries above `own_last` are not the log yet
 //!   forgotten    local 2                 1: this replica must not vote until it is caught up; 0, index: it was, with this entry
+//!   members      local 4, index          the membership that was in force, and committed, as of the index
 //!   part         local 16 to 191         a piece of a state that is too large for one record (see states.rs)
 //! ```
 //!
@@ -16,12 +17,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use raft::{HardState, NodeId};
+use raft::{HardState, Membership, NodeId};
 pub(super) use storage::Claim;
 use storage::{AppendError, DiskDone, DiskOp, Log, LogEvent, ReadResult, Record, RecordKind, Recovery};
 
 use super::body::Note;
 use super::output::RecoveredGroup;
+use super::replica::encoded;
 use super::states::Checkpoint;
 use crate::ids::GroupId;
 
@@ -32,6 +34,7 @@ const MARKER: RecordKind = RecordKind::local(1);
 const FORGOTTEN: RecordKind = RecordKind::local(2);
 /// Of the whole core; stands under the meta group.
 const ACTED: RecordKind = RecordKind::local(3);
+const MEMBERS: RecordKind = RecordKind::local(4);
 
 /// An entry as it stands in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +98,8 @@ pub(super) struct Facts {
     /// (own_last, index) of a catch-up that was under way.
     pub marker: Option<(u64, u64)>,
     pub forgotten: bool,
+    /// Who belonged to the group as of an index.
+    pub members: Option<(u64, Membership)>,
     /// Some record of these is there and unreadable: votes may be forgotten.
     pub damaged: bool,
 }
@@ -308,6 +313,11 @@ impl Disk {
         if damaged || forgotten { u64::MAX } else { note.map_or(0, |note| note.index) }
     }
 
+    /// A change of members is committed: a start may have to know it before it has read so far.
+    pub fn append_members(&mut self, group: GroupId, epoch: u32, index: u64, members: &Membership) -> Room {
+        self.append(group, MEMBERS, epoch, 0, index, encoded(members).into())
+    }
+
     /// Groups are about to be dropped because the table, as of this index, says so.
     pub fn append_acted(&mut self, table_index: u64) -> Room {
         self.append(GroupId::META, ACTED, 0, 0, table_index, Bytes::new())
@@ -402,6 +412,10 @@ impl Disk {
         if let Some(record) = self.small(group, MARKER, &mut facts.damaged) {
             let own_last = record.body.first_chunk::<8>().map_or(0, |last| u64::from_le_bytes(*last));
             facts.marker = (record.index > 0).then_some((own_last, record.index));
+        }
+        // One that is damaged is merely not known.
+        if let Some(record) = self.small(group, MEMBERS, &mut false) {
+            facts.members = Membership::decode(&record.body).ok().map(|members| (record.index, members));
         }
         if let Some(record) = self.small(group, FORGOTTEN, &mut facts.damaged) {
             facts.forgotten = record.body.first() == Some(&1);

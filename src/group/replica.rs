@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use raft::{Node, NodeId};
+use raft::{Membership, Node, NodeId};
 
 use super::body::{Header, Tag, payload};
 use super::catchup::receive::Receiver;
@@ -68,6 +68,10 @@ pub(super) struct Replica {
     /// A marker on disk says that entries beyond the own log belong to a catch-up.
     pub marked: Option<u64>,
     pub forgotten: bool,
+    /// The membership that the log's note has.
+    pub noted: Option<Membership>,
+    /// The newest membership may not be noted.
+    pub unsettled: bool,
     pub heal: Heal,
     pub leave: Leave,
     /// The voters that the group shall have.
@@ -113,6 +117,8 @@ impl Replica {
             receiver: None,
             marked: None,
             forgotten: false,
+            noted: None,
+            unsettled: false,
             heal: Heal::default(),
             leave: Leave::default(),
             target: None,

@@ -49,6 +49,8 @@ pub(super) struct Restore {
     ticket: Option<ReadTicket>,
     voteless: bool,
     votes_lost: bool,
+    /// Who belonged to the group as of an index, which may not be read yet.
+    noted: Option<(u64, Membership)>,
     /// After a catch-up: the node exists and is told at the end.
     installing: bool,
 }
@@ -82,12 +84,17 @@ impl Restore {
             ticket: None,
             voteless: false,
             votes_lost: false,
+            noted: None,
             installing: false,
         }
     }
 
-    /// The members as of the end of what was read.
+    /// The members as of the end of what was read, or as of what is known to have come later.
     pub fn members(&self) -> &Membership {
+        let read = self.entries.last().map_or(self.snapshot.0, |entry| entry.index);
+        if let Some((_, noted)) = self.noted.as_ref().filter(|(index, _)| *index >= read) {
+            return noted;
+        }
         let newest = self.entries.iter().rev().find_map(|entry| match &entry.kind {
             EntryKind::Membership(membership) => Some(membership.as_ref()),
             _ => None,
@@ -143,6 +150,8 @@ impl Replica {
             self.marked = Some(index);
             restore.own_last = own_last;
         }
+        restore.noted = facts.members;
+        self.noted = restore.noted.as_ref().map(|(_, members)| members.clone());
         if let Some(note) = &facts.descriptor {
             restore.membership = Membership::decode(&note.membership).unwrap_or_default();
         }
@@ -414,6 +423,21 @@ impl Replica {
             self.installed(core, now, *restore);
         } else {
             self.start(core, now, *restore);
+        }
+    }
+
+    /// A membership that is committed is noted, once: a replica whose log is damaged must know whom to ask, and that it is
+    /// not alone, before it has read the change.
+    pub(super) fn note_members(&mut self, core: &mut Core) {
+        let Some(node) = self.node.as_ref().filter(|_| self.unsettled && self.mem.is_none()) else { return };
+        if node.membership_at(self.commit) != Some(node.membership()) {
+            return;
+        }
+        self.unsettled = false;
+        if self.noted.as_ref() != Some(node.membership()) {
+            self.noted = Some(node.membership().clone());
+            // Without room for it a start knows what the log says.
+            let _ = core.disk.append_members(self.id, self.epoch, self.commit, node.membership());
         }
     }
 

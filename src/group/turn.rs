@@ -72,6 +72,7 @@ impl Replica {
                 self.commit = upto;
                 self.window.trim(upto.min(self.retain.durable));
                 core.output(GroupOutput::Committed { group: self.id, upto });
+                self.note_members(core);
                 self.tell_role(core, now);
             }
             Output::Role { .. } => {
@@ -249,6 +250,8 @@ impl Replica {
 
     pub(super) fn follow_members(&mut self, core: &mut Core, now: Now) {
         self.members_at = Some(now.us);
+        self.unsettled = true;
+        self.note_members(core);
         self.register(core, now);
         self.follow_links(core, now);
     }

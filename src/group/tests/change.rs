@@ -448,3 +448,29 @@ fn leadership_is_handed_over_on_wish() {
     assert!(world.leader(G).is_some_and(|now| now != leader));
     world.put(G, value(1, 10));
 }
+
+/// Found by killing servers and flipping bits: an entry was damaged that stands in the log before the change that gave the
+/// replica company, and the replica took itself for the only one.
+#[test]
+fn a_replica_that_was_alone_once_asks_those_who_came_later() {
+    let mut world = started(64, 3, GroupKind::Stream, &[1]);
+    world.put(G, value(1, 100));
+    let body = value(77, 900);
+    world.put(G, body.clone());
+    let everybody: Vec<ServerId> = (1..=3).map(id).collect();
+    for at in [2, 3] {
+        world.open_at(id(at), World::spec(G, GroupKind::Stream, &[]));
+    }
+    let time = Now { us: world.now, wall_ns: 0 };
+    assert!(world.groups(id(1)).change_members(time, G, everybody));
+    world.pump(id(1));
+    world.until(10_000_000, "three members", |world| world.converged(G, &[1, 2, 3]));
+    world.put(G, value(2, 10));
+    world.until(10_000_000, "everybody has it", |world| world.converged(G, &[1, 2, 3]));
+    world.run(500_000);
+    world.crash(id(1));
+    assert!(rot(&mut world, 1, &body));
+    world.start(id(1));
+    world.until(10_000_000, "healed", |world| world.converged(G, &[1, 2, 3]));
+    assert!(world.errors(id(1)).iter().all(|text| !text.contains("stays closed")));
+}
