@@ -45,6 +45,8 @@ fn a_killed_leader_and_a_partition_lose_nothing() {
 fn mistakes_are_explained() {
     for (args, why) in [
         (&["--script", "dance"][..], "unknown action \"dance\""),
+        (&["--script", "kill:nobody"], "--script kill:nobody: there is no server nobody: us_1, "),
+        (&["--script", "heal,partition-dc:9"], "--script partition-dc:9: there is no data center 9"),
         (&["--config-dir", "no/such/folder"], "no configurations in no/such/folder"),
     ] {
         let output = lab(args);

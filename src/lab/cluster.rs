@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 use super::board::{Board, Place};
 use super::files::{self, ServerFile};
 use super::options::Options;
+use super::story::Action;
 use super::wan::{Wan, Weather};
 
 /// For a clean stop: handing over leadership and closing takes a second at most.
@@ -103,6 +104,26 @@ impl Cluster {
             let names: Vec<&str> = self.servers.iter().map(|server| server.name.as_str()).collect();
             format!("there is no server {name}: {}", names.join(", "))
         })
+    }
+
+    pub fn of_dc(&self, dc: u32) -> Result<Vec<usize>, String> {
+        let all: Vec<usize> = (0..self.servers.len()).filter(|at| self.servers[*at].dc == dc).collect();
+        if all.is_empty() { Err(format!("there is no data center {dc}: {:?}", self.board.dcs)) } else { Ok(all) }
+    }
+
+    /// Whether everybody whom a story names exists: better heard of before the play than in its middle.
+    pub fn check(&self, story: &[Action]) -> Result<(), String> {
+        for action in story {
+            let known = match action {
+                Action::Kill(name) | Action::Stop(name) | Action::Restart(Some(name)) => self.find(name).map(drop),
+                Action::KillDc(dc) | Action::PartitionDc(dc) => self.of_dc(*dc).map(drop),
+                Action::KillLeader | Action::Restart(None) | Action::Heal | Action::Wait(_) | Action::Stepdown => {
+                    Ok(())
+                }
+            };
+            known.map_err(|why| format!("--script {action}: {why}"))?;
+        }
+        Ok(())
     }
 
     pub fn is_running(&self, at: usize) -> bool {

@@ -94,6 +94,7 @@ impl Lab {
         let terminal = screen::has_terminal();
         let folder = Folder::open(&options)?;
         let cluster = Cluster::prepare(&options, &folder.path, !terminal)?;
+        cluster.check(&options.script)?;
         let board = cluster.board();
         catch_signals(&board, signals);
         Ok(Lab { options, folder, cluster, board, terminal })

@@ -47,11 +47,11 @@ impl<'a> Play<'a> {
         let done = match action {
             Action::KillLeader => self.kill_leader(),
             Action::Kill(name) => self.cluster.find(name).and_then(|at| self.kill(&[at])),
-            Action::KillDc(dc) => self.of_dc(*dc).and_then(|all| self.kill(&all)),
+            Action::KillDc(dc) => self.cluster.of_dc(*dc).and_then(|all| self.kill(&all)),
             Action::Stop(name) => self.cluster.find(name).and_then(|at| self.stop(at)),
             Action::Restart(None) => self.restart_all(),
             Action::Restart(Some(name)) => self.cluster.find(name).and_then(|at| self.restart(at)),
-            Action::PartitionDc(dc) => self.of_dc(*dc).and_then(|_| self.partition(*dc)),
+            Action::PartitionDc(dc) => self.cluster.of_dc(*dc).and_then(|_| self.partition(*dc)),
             Action::Heal => self.heal(),
             Action::Stepdown => self.stepdown(),
             Action::Wait(time) => {
@@ -235,11 +235,6 @@ impl<'a> Play<'a> {
     fn leader(&self) -> Result<String, String> {
         self.board.wait(LEADER_PATIENCE, || self.board.facts().leader().is_some());
         self.board.facts().leader().ok_or("the stream has no leader".to_owned())
-    }
-
-    fn of_dc(&self, dc: u32) -> Result<Vec<usize>, String> {
-        let all: Vec<usize> = (0..self.cluster.servers.len()).filter(|at| self.cluster.servers[*at].dc == dc).collect();
-        if all.is_empty() { Err(format!("there is no data center {dc}: {:?}", self.board.dcs)) } else { Ok(all) }
     }
 
     fn start_down(&mut self) -> Result<Vec<String>, String> {

@@ -279,6 +279,39 @@ fn time_never_goes_backwards_in_the_log() {
     assert_eq!(solo.stream.time_of(2), Some(500_000_000));
 }
 
+/// The wall clock of a leader is set an hour ahead, and later right again. Monotonic time goes on.
+#[test]
+fn a_clock_that_jumps_ages_messages_by_its_time_and_never_takes_one_early() {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let id = |id| [("Nats-Msg-Id", id)];
+    let mut solo =
+        Solo::new(r#"{"name":"S","subjects":["foo.>"],"max_age":60000000000,"duplicate_window":30000000000}"#);
+    solo.now = at(1_000);
+    solo.ask("foo.1", "x", &id("a"));
+    let due_us = solo.stream.next_wakeup(solo.now).unwrap();
+    assert!(due_us <= 1_000_000 + crate::limits::STREAM_AGE_CHECK_US_MAX, "a jump is noticed within a minute");
+
+    let ahead = |ms| Now { wall_ns: at(ms).wall_ns + HOUR_NS, ..at(ms) };
+    solo.now = ahead(2_000);
+    solo.ask("foo.1", "x", &id("b"));
+    assert_eq!(solo.seqs(), [2], "by the new time the first one is older than a minute");
+    assert_eq!(solo.ask("foo.1", "x", &id("b")), r#"{"stream":"S","seq":2,"duplicate": true}"#);
+    assert_eq!(solo.ask("foo.1", "x", &id("a")), r#"{"stream":"S","seq":3}"#, "its window is over");
+
+    // Set right: what is stored keeps its time, what comes has at least that, nothing goes early, ids stay known.
+    solo.now = at(3_000);
+    assert_eq!(solo.ask("foo.1", "x", &id("c")), r#"{"stream":"S","seq":4}"#);
+    assert_eq!(solo.stream.time_of(4), Some(ahead(2_000).wall_ns));
+    solo.now = at(70_000);
+    solo.commit();
+    assert_eq!(solo.seqs(), [2, 3, 4]);
+    assert_eq!(solo.ask("foo.1", "x", &id("c")), r#"{"stream":"S","seq":4,"duplicate": true}"#);
+    // Once the clock has reached the stored times again, all is as ever.
+    solo.now = ahead(63_000);
+    solo.commit();
+    assert_eq!(solo.seqs(), Vec::<Seq>::new());
+}
+
 #[test]
 fn a_first_sequence_can_be_configured() {
     let mut solo = Solo::new(r#"{"name":"S","subjects":["foo.>"],"first_seq":10}"#);
