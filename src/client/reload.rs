@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::auth::Gate;
+use super::close::CloseReason;
 use super::front::Front;
 use super::output::Level;
 use crate::config::Config;
@@ -21,6 +22,29 @@ impl Front {
             if self.conn(slot).is_some_and(|conn| conn.is_open()) {
                 self.renew(now, slot);
             }
+        }
+        self.shed(now);
+    }
+
+    /// A limit that is now below what is connected: the latest go, from each core its share, so that what stays is
+    /// within the limit without the cores agreeing on names.
+    fn shed(&mut self, now: Now) {
+        let Some(max) = self.config.limits.connections_max else { return };
+        let slots = 0..self.conns.len() as u32;
+        let mut open: Vec<(u64, u32)> = slots
+            .filter_map(|slot| self.conn(slot).filter(|conn| conn.is_open()).map(|conn| (conn.cid, slot)))
+            .collect();
+        let here = open.len() as u64;
+        let all = here + self.elsewhere.iter().map(|(_, count)| u64::from(*count)).sum::<u64>();
+        if all <= u64::from(max) {
+            return;
+        }
+        open.sort_unstable();
+        let stay = (u64::from(max) * here / all) as usize;
+        for (_, slot) in open.into_iter().skip(stay) {
+            self.error(slot, "maximum connections exceeded");
+            self.log_of(slot, Level::Error, "maximum connections exceeded");
+            self.close(now, slot, CloseReason::ConnectionsMax);
         }
     }
 

@@ -235,6 +235,24 @@ fn a_reload_sends_away_whom_it_no_longer_knows_and_ends_what_it_forbids() {
     assert_eq!(desk.ask(stays, "PUB s.1 1\r\nx\r\n"), "MSG s.1 1 1\r\nx\r\n");
 }
 
+#[test]
+fn a_limit_that_falls_below_what_is_connected_sends_the_latest_away() {
+    let mut desk = Desk::new("");
+    let clients: Vec<u64> = (0..6).map(|_| desk.quiet()).collect();
+    desk.front.reload(desk.now, config("max_connections: 6"));
+    desk.settle();
+    assert!(clients.iter().all(|id| !desk.is_closed(*id)), "as many as may be");
+    // Six more on another core: of eight, four may stay on each.
+    let account = desk.front.accounts().id("$G").unwrap();
+    desk.front.elsewhere(vec![(account, 6)]);
+    desk.front.reload(desk.now, config("max_connections: 8"));
+    desk.settle();
+    let gone: Vec<bool> = clients.iter().map(|id| desk.is_closed(*id)).collect();
+    assert_eq!(gone, [false, false, false, false, true, true]);
+    assert_eq!(desk.text(clients[5]), "-ERR 'maximum connections exceeded'\r\n");
+    assert_eq!(desk.ask(clients[0], "PING\r\n"), "PONG\r\n");
+}
+
 /// `pw`, at bcrypt's lowest cost.
 const HASHED: &str = "$2a$04$KRGxLBS0Lxe3KBCwLBOuMuGnkSRkzqLMPDC9Iqk7BQH4SF0xo0ONW";
 
