@@ -131,15 +131,15 @@ fn another_build_links_in_a_common_version_or_is_told_both() {
     let dir = Scratch::new("versions");
     let server = launch(&dir, "now", &plain(&dir, "a", "C", free_ports(1)[0], &[], ""), "1");
     let addr = server.route_addr();
-    for (min, max) in [(0, 0), (2, 9)] {
+    for (min, max) in [(0, 1), (3, 9)] {
         let LinkEvent::Refused { by_us: false, refusal } = greet(&addr, min, max) else { panic!("not refused") };
         assert_eq!(refusal.code, RefusalCode::Version);
-        assert!(refusal.text.contains("no common protocol version: 1 to 1 on one side"), "{}", refusal.text);
+        assert!(refusal.text.contains("no common protocol version: 2 to 2 on one side"), "{}", refusal.text);
     }
     server.wait_log("no common protocol version");
-    for (min, max) in [(1, 1), (0, 1), (1, 9)] {
+    for (min, max) in [(2, 2), (1, 2), (2, 9)] {
         let LinkEvent::Established { version, hello } = greet(&addr, min, max) else { panic!("no link") };
-        assert_eq!((version, hello.server_name.as_str()), (1, "a"));
+        assert_eq!((version, hello.server_name.as_str()), (2, "a"));
     }
     serves(&server);
 }

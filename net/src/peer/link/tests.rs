@@ -97,13 +97,13 @@ fn the_acceptor_is_up_only_after_the_dialler_agreed() {
 
 #[test]
 fn versions_must_meet() {
-    let newer = Hello { version_min: 2, version_max: 4, ..server("a") };
+    let newer = Hello { version_min: 3, version_max: 5, ..server("a") };
     let (_, refusal) = Pair::new(newer.clone(), server("b")).refused();
     assert_eq!(refusal.code, RefusalCode::Version);
-    assert_eq!(refusal.text, "no common protocol version: 1 to 1 on one side, 2 to 4 on the other");
-    let wide = Hello { version_max: 3, ..server("b") };
+    assert_eq!(refusal.text, "no common protocol version: 2 to 2 on one side, 3 to 5 on the other");
+    let wide = Hello { version_max: 4, ..server("b") };
     let mut pair = Pair::new(newer, wide);
-    assert!(matches!(&pair.drive().0[..], [LinkEvent::Established { version: 3, .. }]));
+    assert!(matches!(&pair.drive().0[..], [LinkEvent::Established { version: 4, .. }]));
 }
 
 #[test]
