@@ -1,5 +1,6 @@
 use super::*;
 use crate::dice::Dice;
+use crate::peer::hello::VERSION_MAX;
 
 fn server(name: &str) -> Hello {
     Hello {
@@ -78,8 +79,8 @@ fn message(kind: u8, lane: Lane, body: &[u8]) -> Bytes {
 fn both_sides_learn_each_other_and_messages_flow() {
     let mut pair = Pair::new(server("a"), server("b"));
     let (at_dialer, at_acceptor) = pair.drive();
-    assert_eq!(at_dialer, [LinkEvent::Established { hello: Box::new(server("b")), version: 1 }]);
-    assert_eq!(at_acceptor, [LinkEvent::Established { hello: Box::new(server("a")), version: 1 }]);
+    assert_eq!(at_dialer, [LinkEvent::Established { hello: Box::new(server("b")), version: VERSION_MAX }]);
+    assert_eq!(at_acceptor, [LinkEvent::Established { hello: Box::new(server("a")), version: VERSION_MAX }]);
     pair.acceptor.push(message(16, Lane::Data, b"hello"));
     let Ok(Some(LinkEvent::Frame(frame))) = pair.acceptor.poll(0) else { panic!() };
     assert_eq!((frame.kind, &frame.body[..]), (16, &b"hello"[..]));
@@ -173,7 +174,7 @@ fn credentials_are_checked_first_and_not_passed_on() {
     }
     let mut pair = Pair::with_rules(with("p"), Rules::open(), server("b"), rules);
     let (_, at_acceptor) = pair.drive();
-    assert_eq!(at_acceptor, [LinkEvent::Established { hello: Box::new(server("a")), version: 1 }]);
+    assert_eq!(at_acceptor, [LinkEvent::Established { hello: Box::new(server("a")), version: VERSION_MAX }]);
 }
 
 #[test]
