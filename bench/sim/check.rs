@@ -11,6 +11,7 @@ use trestle::jetstream::JetStream;
 use trestle::stream::record;
 
 use crate::oracle::publisher_of;
+use crate::people::ACK_ALL;
 use crate::world::World;
 
 /// Bytes that a group's log puts in front of what a machine proposed.
@@ -100,7 +101,10 @@ impl World {
                 let behind = |(server, status): &(usize, GroupStatus)| {
                     *server != at && status.memory && (status.applied < newest || status.leader.is_none())
                 };
-                !list.iter().any(behind)
+                // A server that lost its disk opens its replicas only once it knows the table again.
+                let there = |voter: &ServerId| list.iter().any(|(server, _)| self.servers[*server].id == *voter);
+                let whole = |(_, status): &(usize, GroupStatus)| !status.memory || status.voters.iter().all(there);
+                list.iter().all(whole) && !list.iter().any(behind)
             })
     }
 
@@ -210,8 +214,10 @@ impl World {
             }
             let wanted = |key: &str| story.only.is_empty() || publisher_of(key) == story.only;
             let owed = stream.by_seq.iter().filter(|(seq, key)| !stream.maybe_gone.contains(seq) && wanted(key));
-            let missing: Vec<u64> =
-                owed.map(|(seq, _)| *seq).filter(|seq| !story.delivered.contains_key(seq)).take(5).collect();
+            // An acknowledgement of everything up to a message covers what was lost on its way, too.
+            let covered = if consumer == ACK_ALL { story.acked.last().copied().unwrap_or(0) } else { 0 };
+            let missing = |seq: &u64| *seq > covered && !story.delivered.contains_key(seq);
+            let missing: Vec<u64> = owed.map(|(seq, _)| *seq).filter(missing).take(5).collect();
             if !missing.is_empty() {
                 return Some(format!("{consumer} has not delivered {missing:?} of {}", stream.by_seq.len()));
             }
@@ -413,6 +419,7 @@ impl World {
         }
         for (key, first, last, held) in found {
             self.oracle.holds(&key.1, &name, first, last, &held);
+            self.oracle.limits(&key.1, &name, &held);
             if !self.options.faults.clock {
                 self.oracle.ages(&key.1, &name, self.now_us, &held);
             }

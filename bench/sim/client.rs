@@ -116,8 +116,10 @@ pub fn publish(subject: &str, reply: &str, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-pub fn publish_with_id(subject: &str, reply: &str, id: &str, payload: &[u8]) -> Vec<u8> {
-    let headers = format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\n\r\n");
+/// `expected`: the sequence that shall be the last on the subject.
+pub fn publish_with_id(subject: &str, reply: &str, id: &str, expected: Option<u64>, payload: &[u8]) -> Vec<u8> {
+    let expected = expected.map(|seq| format!("Nats-Expected-Last-Subject-Sequence: {seq}\r\n")).unwrap_or_default();
+    let headers = format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\n{expected}\r\n");
     let mut out =
         format!("HPUB {subject} {reply} {} {}\r\n{headers}", headers.len(), headers.len() + payload.len()).into_bytes();
     out.extend_from_slice(payload);

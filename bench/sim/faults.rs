@@ -133,6 +133,8 @@ impl World {
             Fault::Clock => {
                 let hour_ns = 3_600_000_000_000;
                 self.servers[at].wall_shift_ns = self.fault_dice.below(2 * hour_ns as u64) as i64 - hour_ns;
+                // A jump is longer than the ids of a stream with an age are remembered.
+                self.oracle.streams.values_mut().filter(|story| story.age_us > 0).for_each(|story| story.lossy = true);
             }
             Fault::Full => {
                 let full = self.fault_dice.chance(60);

@@ -29,9 +29,11 @@ pub enum Mutant {
     ClockAhead,
     /// Entries that a peer gives back for damaged ones are lost on their way.
     HealLost,
+    /// A stream keeps more of each subject than its configuration says.
+    LimitForgotten,
 }
 
-pub const ALL: [Mutant; 12] = [
+pub const ALL: [Mutant; 13] = [
     Mutant::AckBeforeFlush,
     Mutant::QuorumMinusOne,
     Mutant::VoteForgotten,
@@ -44,6 +46,7 @@ pub const ALL: [Mutant; 12] = [
     Mutant::PurgeForged,
     Mutant::ClockAhead,
     Mutant::HealLost,
+    Mutant::LimitForgotten,
 ];
 
 impl Mutant {
@@ -61,6 +64,7 @@ impl Mutant {
             Mutant::PurgeForged => "purge-forged",
             Mutant::ClockAhead => "clock-ahead",
             Mutant::HealLost => "heal-lost",
+            Mutant::LimitForgotten => "limit-forgotten",
         }
     }
 

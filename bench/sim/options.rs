@@ -46,6 +46,8 @@ pub struct Faults {
     pub edits: bool,
     /// Clients soon move to the cores that they ask, and mail between cores takes its time.
     pub moves: bool,
+    /// People use more of what there is: limits per subject, refusals, expectations, consumers that come, go and change.
+    pub broad: bool,
 }
 
 impl Options {
@@ -58,6 +60,7 @@ impl Options {
         let mut dice = Dice::new(seed ^ 0x5566_7788_99aa_bbcc);
         faults.moves = dice.chance(35);
         let cores = if faults.moves { dice.between(2, 3) as u16 } else { cores };
+        faults.broad = dice.chance(50);
         Options {
             seed,
             servers,
@@ -90,6 +93,7 @@ impl Faults {
             reload: dice.chance(30),
             wipe: dice.chance(15),
             moves: false,
+            broad: false,
         }
     }
 }

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::people::ACK_ALL;
+
 /// Names one message of the workload: its `Nats-Msg-Id`.
 pub type Key = String;
 
@@ -33,6 +35,10 @@ pub struct StreamStory {
     pub gone: BTreeSet<u64>,
     /// Messages go by themselves: what is not there is not missed.
     pub limited: bool,
+    /// Messages of one publisher that stay, the newest; 0: all.
+    pub subject_max: u64,
+    /// Messages that the stream may hold: more are refused. 0: any number.
+    pub messages_max: u64,
     /// Age at which they go, microseconds; 0: never.
     pub age_us: u64,
     /// All copies of something may have been damaged or forgotten: nothing is promised.
@@ -126,6 +132,33 @@ impl Oracle {
         }
     }
 
+    /// Whether a message may have been deleted, or the stream have lost it rightly.
+    pub fn may_be_gone(&self, stream: &str, seq: u64) -> bool {
+        self.streams.get(stream).is_none_or(|story| story.lossy || story.maybe_gone.contains(&seq))
+    }
+
+    /// Limits of a replica's messages: never more than there may be, and of each publisher the newest.
+    pub fn limits(&mut self, stream: &str, replica: &str, held: &BTreeMap<u64, Bytes>) {
+        let Some(story) = self.streams.get(stream).filter(|story| !story.lossy) else { return };
+        let mut wrong = Vec::new();
+        if story.messages_max > 0 && held.len() as u64 > story.messages_max {
+            wrong.push(format!("{stream}: {replica} holds {} messages, more than it may", held.len()));
+        }
+        let mut newest: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for (seq, key) in story.by_seq.iter().rev().filter(|_| story.subject_max > 0) {
+            newest.entry(publisher_of(key)).or_default().push(*seq);
+        }
+        for (publisher, seqs) in newest {
+            let kept = held.values().filter(|payload| publisher_of(&key_of(payload)) == publisher).count() as u64;
+            // One that was stored and whose answer was lost may stand among them.
+            let last = seqs.first().filter(|seq| !held.contains_key(seq) && !story.maybe_gone.contains(seq));
+            if kept > story.subject_max || last.is_some() {
+                wrong.push(format!("{stream}: {replica} holds {kept} of {publisher}, without the newest: {last:?}"));
+            }
+        }
+        wrong.into_iter().for_each(|what| self.wrong(what));
+    }
+
     /// Somebody read this message at this sequence, from whatever replica.
     pub fn read(&mut self, stream: &str, seq: u64, payload: &[u8], from: &str) {
         let Some(story) = self.streams.get(stream).filter(|story| !story.lossy) else { return };
@@ -169,8 +202,12 @@ impl Oracle {
     }
 
     pub fn ack_confirmed(&mut self, consumer: &str, seq: u64, now_us: u64) {
-        if let Some(story) = self.consumers.get_mut(consumer) {
-            story.confirmed.entry(seq).or_insert(now_us);
+        let Some(story) = self.consumers.get_mut(consumer) else { return };
+        story.confirmed.entry(seq).or_insert(now_us);
+        if consumer == ACK_ALL {
+            for covered in story.delivered.range(..seq).map(|(seq, _)| *seq) {
+                story.confirmed.entry(covered).or_insert(now_us);
+            }
         }
     }
 

@@ -49,29 +49,68 @@ pub struct Plan {
     pub storage: &'static str,
     /// 0: no limit.
     pub messages_max: u64,
+    /// Messages of one publisher that are kept; 0: all.
+    pub subject_max: u64,
+    /// What is beyond the limit is refused instead of pushing the oldest out.
+    pub refuses: bool,
     /// Age at which messages go, milliseconds; 0: never.
     pub age_ms: u64,
     /// Large messages, so that segments fill, are given back and are used again.
     pub heavy: bool,
 }
 
-/// The streams of the workload. Messages of P3 are purged, those of A3 go by their age. E3 is the one whose replica count is edited while it is in use.
-pub const STREAMS: [Plan; 7] = [
-    Plan { name: "F3", replicas: 3, storage: "file", messages_max: 0, age_ms: 0, heavy: false },
-    Plan { name: "M3", replicas: 3, storage: "memory", messages_max: 0, age_ms: 0, heavy: false },
-    Plan { name: "F1", replicas: 1, storage: "file", messages_max: 0, age_ms: 0, heavy: false },
-    Plan { name: "L3", replicas: 3, storage: "file", messages_max: 50, age_ms: 0, heavy: true },
-    Plan { name: "P3", replicas: 3, storage: "file", messages_max: 0, age_ms: 0, heavy: false },
-    Plan { name: "A3", replicas: 3, storage: "file", messages_max: 0, age_ms: AGE_MS, heavy: false },
-    Plan { name: "E3", replicas: 3, storage: "file", messages_max: 0, age_ms: 0, heavy: false },
+/// A stream of three replicas on disk that keeps everything: what the others differ from.
+const PLAIN: Plan = Plan {
+    name: "F3",
+    replicas: 3,
+    storage: "file",
+    messages_max: 0,
+    subject_max: 0,
+    refuses: false,
+    age_ms: 0,
+    heavy: false,
+};
+
+/// The streams of the workload. Messages of P3 are purged, those of A3 go by their age, S3 keeps a few of each publisher, and
+/// N3 refuses more than it holds until it is purged. E3 is the one whose replica count is edited while it is in use.
+pub const STREAMS: [Plan; 9] = [
+    PLAIN,
+    Plan { name: "M3", storage: "memory", ..PLAIN },
+    Plan { name: "F1", replicas: 1, ..PLAIN },
+    Plan { name: "L3", messages_max: 50, heavy: true, ..PLAIN },
+    Plan { name: "P3", ..PLAIN },
+    Plan { name: "A3", age_ms: AGE_MS, ..PLAIN },
+    EDITED,
+    Plan { name: "S3", subject_max: SUBJECT_MAX, ..PLAIN },
+    Plan { name: "N3", messages_max: 40, refuses: true, ..PLAIN },
 ];
+
+/// The streams of a run: the last two only in a broad one.
+pub fn streams(broad: bool) -> &'static [Plan] {
+    if broad { &STREAMS } else { &STREAMS[..STREAMS.len() - 2] }
+}
+
+/// What S3 keeps of each publisher.
+pub const SUBJECT_MAX: u64 = 3;
+
+/// The stream whose replica count changes.
+pub const EDITED: Plan = Plan { name: "E3", ..PLAIN };
+
+/// A stream that comes and goes.
+pub const SCRATCH: Plan = Plan { name: "X", messages_max: 5, ..PLAIN };
 
 /// How old messages of A3 become: longer than any fault lasts, for their ids are not remembered for longer.
 pub const AGE_MS: u64 = 12_000;
 
 /// The consumers of the workload besides one per stream: stream, name, whose messages alone it wants, and the rest of its
 /// configuration.
-const MORE_CONSUMERS: [(&str, &str, &str, &str); 2] = [
+const MORE_CONSUMERS: [(&str, &str, &str, &str); 3] = [
+    (
+        "F3",
+        ACK_ALL,
+        "",
+        "\"ack_policy\":\"all\",\"deliver_policy\":\"all\",\"ack_wait\":1000000000,\"max_ack_pending\":1000",
+    ),
     (
         "F3",
         "bF3",
@@ -86,17 +125,22 @@ const MORE_CONSUMERS: [(&str, &str, &str, &str); 2] = [
     ),
 ];
 
+/// The consumer that acknowledges everything up to a message.
+pub const ACK_ALL: &str = "aF3";
+
 impl Plan {
     /// Pause between two messages of a publisher, microseconds: large ones cost the simulator real time.
     fn gap_us(&self) -> u64 {
-        if self.heavy { 50_000 } else { 15_000 }
+        if self.heavy || self.subject_max > 0 || self.refuses { 50_000 } else { 15_000 }
     }
 
     /// The body of a create or update request.
     pub fn json(&self, replicas: u32) -> String {
         let count = (self.messages_max > 0).then(|| format!(",\"max_msgs\":{}", self.messages_max));
         let age = (self.age_ms > 0).then(|| format!(",\"max_age\":{}000000", self.age_ms));
-        let limit = [count, age].into_iter().flatten().collect::<String>();
+        let subject = (self.subject_max > 0).then(|| format!(",\"max_msgs_per_subject\":{}", self.subject_max));
+        let discard = self.refuses.then(|| ",\"discard\":\"new\"".to_owned());
+        let limit = [count, age, subject, discard].into_iter().flatten().collect::<String>();
         // A message id may not be remembered for longer than its message.
         let window = if self.age_ms > 0 { self.age_ms * 1_000_000 } else { 86_400_000_000_000 };
         format!(
@@ -113,12 +157,15 @@ impl People {
     pub fn new(dice: &mut Dice, oracle: &mut Oracle, options: &Options) -> People {
         let mut actors = Vec::new();
         let mut plan = Vec::new();
-        for one in STREAMS {
+        let broad = options.faults.broad;
+        for one in streams(broad) {
             let stream = one.name;
             let replicas = one.replicas.min(options.servers as u32);
             let story = StreamStory {
                 memory: one.storage == "memory",
-                limited: one.messages_max > 0 || one.age_ms > 0,
+                limited: one.messages_max > 0 && !one.refuses || one.age_ms > 0 || one.subject_max > 0,
+                subject_max: one.subject_max,
+                messages_max: if one.refuses { one.messages_max } else { 0 },
                 age_us: one.age_ms * 1_000,
                 ..StreamStory::default()
             };
@@ -135,16 +182,11 @@ impl People {
                 ),
             ));
             actors.push(Actor::reader(stream, &consumer, dice.fork()));
-            actors.push(Actor::publisher(&format!("{stream}-slow"), stream, 1, (one.gap_us(), one.heavy), dice.fork()));
-            actors.push(Actor::publisher(
-                &format!("{stream}-fast"),
-                stream,
-                16,
-                (one.gap_us(), one.heavy),
-                dice.fork(),
-            ));
+            let pace = (one.gap_us(), one.heavy);
+            actors.push(Actor::publisher(&format!("{stream}-slow"), stream, 1, pace, dice.fork()).expecting(broad));
+            actors.push(Actor::publisher(&format!("{stream}-fast"), stream, 16, pace, dice.fork()));
         }
-        for (stream, consumer, only, config) in MORE_CONSUMERS {
+        for (stream, consumer, only, config) in MORE_CONSUMERS.into_iter().filter(|more| broad || more.1 != ACK_ALL) {
             let story = ConsumerStory { stream: stream.into(), only: only.into(), ..ConsumerStory::default() };
             oracle.consumers.insert(consumer.to_owned(), story);
             plan.push((
@@ -154,7 +196,7 @@ impl People {
             actors.push(Actor::reader(stream, consumer, dice.fork()));
         }
         let edits = options.faults.edits;
-        actors.push(Actor::operator(plan, edits, dice.fork()));
+        actors.push(Actor::operator(plan, edits, broad, dice.fork()));
         let lines = actors.iter().map(|_| Line::default()).collect();
         People { actors, lines, by_conn: BTreeMap::new(), next_conn: 0 }
     }
@@ -341,6 +383,12 @@ impl World {
             Some(Mutant::DedupForgotten) => {
                 while let Some(at) = find(&spoilt, b"Nats-Msg-Id") {
                     spoilt[at] = b'X';
+                }
+            }
+            Some(Mutant::LimitForgotten) => {
+                let limit = b"max_msgs_per_subject\":";
+                if let Some(digit) = find(&spoilt, limit).and_then(|at| spoilt.get_mut(at + limit.len())) {
+                    *digit = b'9';
                 }
             }
             Some(Mutant::PurgeForged) => {

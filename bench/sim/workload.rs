@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::client::{self, Message, Said};
 use crate::dice::Dice;
 use crate::oracle::Oracle;
-use crate::people::{Plan, STREAMS};
+use crate::people::{ACK_ALL, EDITED, SCRATCH, STREAMS, streams};
 
 /// How long an answer is waited for, microseconds.
 const ANSWER_US: u64 = 3_000_000;
@@ -47,6 +47,11 @@ struct Publisher {
     open: BTreeMap<u64, (u64, u64)>,
     /// To be sent again, oldest first: number and not before.
     again: VecDeque<(u64, u64)>,
+    /// The sequence of its newest message, for one that publishes one at a time: what it expects to be the last on its
+    /// subject. `None`: that one may be deleted.
+    last: Option<u64>,
+    /// It says so.
+    expecting: bool,
 }
 
 struct Reader {
@@ -69,8 +74,9 @@ struct Operator {
     done: BTreeSet<usize>,
     open: BTreeMap<u64, (Ask, u64)>,
     next_at: u64,
-    /// Changes streams, too.
+    /// Changes streams, too, and in a broad run consumers.
     edits: bool,
+    broad: bool,
 }
 
 #[derive(Clone)]
@@ -110,8 +116,18 @@ impl Actor {
             next_at: 0,
             open: BTreeMap::new(),
             again: VecDeque::new(),
+            last: Some(0),
+            expecting: false,
         };
         Actor::new(name, dice, Role::Publisher(publisher))
+    }
+
+    /// Publishes only behind its own last message.
+    pub fn expecting(mut self, expecting: bool) -> Actor {
+        if let Role::Publisher(publisher) = &mut self.role {
+            publisher.expecting = expecting;
+        }
+        self
     }
 
     pub fn reader(stream: &str, consumer: &str, dice: Dice) -> Actor {
@@ -122,8 +138,8 @@ impl Actor {
     }
 
     /// `plan`: requests that must succeed once, in any order (subject and JSON).
-    pub fn operator(plan: Vec<(String, String)>, edits: bool, dice: Dice) -> Actor {
-        let operator = Operator { plan, done: BTreeSet::new(), open: BTreeMap::new(), next_at: 0, edits };
+    pub fn operator(plan: Vec<(String, String)>, edits: bool, broad: bool, dice: Dice) -> Actor {
+        let operator = Operator { plan, done: BTreeSet::new(), open: BTreeMap::new(), next_at: 0, edits, broad };
         Actor::new("operator", dice, Role::Operator(operator))
     }
 
@@ -253,8 +269,9 @@ impl Actor {
             let key = format!("{}-{n}", self.name);
             let payload = payload(&key, n, heavy);
             oracle.sending(&stream, &key, &payload, now_us);
-            self.out.extend(client::publish_with_id(&subject, &reply, &key, &payload));
             let Role::Publisher(p) = &mut self.role else { return };
+            let expected = p.last.filter(|_| p.expects());
+            self.out.extend(client::publish_with_id(&subject, &reply, &key, expected, &payload));
             p.open.insert(token, (n, now_us));
         }
     }
@@ -270,7 +287,18 @@ impl Actor {
                 if answer.get("stream").and_then(Value::as_str) != Some(stream.as_str()) {
                     oracle.wrong(format!("{key} was acknowledged by another stream: {answer}"));
                 }
+                p.last = Some(seq);
                 oracle.acked(&stream, &key, seq, now_us);
+            }
+            // The stream holds all that it may: this message is given up.
+            None if refusal(&answer) == Some(FULL)
+                && STREAMS.iter().any(|plan| plan.refuses && plan.name == p.stream) => {}
+            None if refusal(&answer) == Some(WRONG_LAST) => {
+                let last = p.last.take().unwrap_or_default();
+                if !oracle.may_be_gone(&p.stream, last) {
+                    oracle.wrong(format!("{}-{n} expects {last} to be the last on its subject: {answer}", self.name));
+                }
+                p.again.push_back((n, now_us + 50_000));
             }
             None => p.again.push_back((n, now_us + 50_000)),
         }
@@ -315,13 +343,17 @@ impl Actor {
             return oracle.wrong(format!("{} got the ack subject {}", self.name, message.reply));
         };
         oracle.delivered(&r.consumer, seq, &message.payload, now_us);
+        // Some are covered by the acknowledgement of a later one.
+        let covered = r.consumer == ACK_ALL && r.pull.as_ref().is_some_and(|pull| pull.left > 1) && seq % 3 > 0;
         if let Some(pull) = r.pull.as_mut() {
             pull.left = pull.left.saturating_sub(1);
             if pull.left == 0 {
                 r.pull = None;
             }
         }
-        self.answer_delivery(now_us, seq, &message.reply, oracle);
+        if !covered {
+            self.answer_delivery(now_us, seq, &message.reply, oracle);
+        }
         self.tick_reader(now_us);
     }
 
@@ -375,13 +407,24 @@ impl Actor {
     }
 }
 
+impl Publisher {
+    /// Nobody else writes to its subject, and nothing takes a message away: a wrong expectation is the server's fault.
+    fn expects(&self) -> bool {
+        self.expecting && matches!(self.stream.as_str(), "F3" | "S3" | "E3")
+    }
+}
+
+fn refusal(answer: &Value) -> Option<u64> {
+    answer.get("error")?.get("err_code")?.as_u64()
+}
+
 impl Operator {
     /// Something that an operator or a reader of single messages might do.
     fn idea(&self, dice: &mut Dice, oracle: &mut Oracle) -> Option<(Ask, String, String)> {
         if self.edits && dice.chance(15) {
-            return Some(edit(dice));
+            return Some(edit(dice, self.broad));
         }
-        let stream = dice.pick(&STREAMS).name.to_owned();
+        let stream = dice.pick(streams(self.broad)).name.to_owned();
         let story = oracle.streams.get_mut(&stream)?;
         let seqs: Vec<u64> = story.by_seq.keys().copied().collect();
         let seq = seqs.get(dice.below(seqs.len().max(1) as u64) as usize).copied().unwrap_or(1);
@@ -395,7 +438,8 @@ impl Operator {
                 let ask = Ask::Delete(stream.clone(), seq);
                 (ask, format!("$JS.API.STREAM.MSG.DELETE.{stream}"), format!("{{\"seq\":{seq},\"no_erase\":true}}"))
             }
-            5 if stream == "P3" => return Some(purge(dice, oracle, seq)),
+            5 if stream == "P3" => return Some(purge(dice, oracle, "P3", seq)),
+            5..8 if stream == "N3" => return Some(purge(dice, oracle, "N3", seq)),
             5 if stream == "L3" => (Ask::Other, "$JS.API.STREAM.PURGE.L3".into(), "{\"keep\":20}".into()),
             5 => (Ask::Other, format!("$JS.API.STREAM.INFO.{stream}"), none),
             6 => (Ask::Other, "$JS.API.STREAM.LIST".into(), none),
@@ -438,31 +482,49 @@ impl Operator {
     }
 }
 
-/// Everything of P3 below a sequence goes, or what one publisher has there.
-fn purge(dice: &mut Dice, oracle: &mut Oracle, seq: u64) -> (Ask, String, String) {
-    let only = dice.pick(&["", "P3-slow"]);
-    let filter = if only.is_empty() { String::new() } else { format!(",\"filter\":\"p3.{only}\"") };
-    let gone = oracle.purging("P3", seq, only);
-    (Ask::Purge("P3".into(), gone), "$JS.API.STREAM.PURGE.P3".into(), format!("{{\"seq\":{seq}{filter}}}"))
+/// Everything of a stream below a sequence goes, or what one publisher has there.
+fn purge(dice: &mut Dice, oracle: &mut Oracle, stream: &str, seq: u64) -> (Ask, String, String) {
+    let slow = format!("{stream}-slow");
+    let only = if dice.chance(50) { "" } else { slow.as_str() };
+    let filter =
+        if only.is_empty() { String::new() } else { format!(",\"filter\":\"{}.{only}\"", stream.to_lowercase()) };
+    let gone = oracle.purging(stream, seq, only);
+    (Ask::Purge(stream.into(), gone), format!("$JS.API.STREAM.PURGE.{stream}"), format!("{{\"seq\":{seq}{filter}}}"))
 }
 
-/// A change to what streams there are and how many replicas they have.
-fn edit(dice: &mut Dice) -> (Ask, String, String) {
+/// A change to what streams and consumers there are and how many replicas they have.
+fn edit(dice: &mut Dice, broad: bool) -> (Ask, String, String) {
     let scratch = format!("X{}", dice.below(3));
-    let (subject, body) = match dice.below(4) {
+    let (subject, body) = match dice.below(if broad { 7 } else { 4 }) {
         0 => {
-            let plan = Plan { name: "X", replicas: 3, storage: "file", messages_max: 5, age_ms: 0, heavy: false };
-            let body = plan.json(3).replace("\"X\"", &format!("\"{scratch}\"")).replace("x.>", &format!("{scratch}.>"));
+            let body =
+                SCRATCH.json(3).replace("\"X\"", &format!("\"{scratch}\"")).replace("x.>", &format!("{scratch}.>"));
             (format!("$JS.API.STREAM.CREATE.{scratch}"), body)
         }
         1 => (format!("$JS.API.STREAM.DELETE.{scratch}"), String::new()),
+        // The same request creates a consumer and changes it.
+        4 | 5 => {
+            let stream = dice.pick(&STREAMS).name;
+            let (wait, replicas) = (dice.between(1, 9), dice.pick(&[0, 1, 3]));
+            let config = format!(
+                "{{\"durable_name\":\"{scratch}\",\"ack_policy\":\"explicit\",\"ack_wait\":{wait}00000000,\"num_replicas\":{replicas}}}"
+            );
+            let body = format!("{{\"stream_name\":\"{stream}\",\"config\":{config}}}");
+            (format!("$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{scratch}"), body)
+        }
+        6 => (format!("$JS.API.CONSUMER.DELETE.{}.{scratch}", dice.pick(&STREAMS).name), String::new()),
         _ => {
-            let plan = STREAMS[STREAMS.len() - 1];
-            (format!("$JS.API.STREAM.UPDATE.{}", plan.name), plan.json(dice.pick(&[1, 3])))
+            let replicas = if broad { dice.pick(&[1, 3, 5]) } else { dice.pick(&[1, 3]) };
+            let plan = EDITED;
+            (format!("$JS.API.STREAM.UPDATE.{}", plan.name), plan.json(replicas))
         }
     };
     (Ask::Other, subject, body)
 }
+
+/// The stream has as many messages as it may; the last sequence is not the expected one.
+const FULL: u64 = 10077;
+const WRONG_LAST: u64 = 10071;
 
 /// Errors that only say "later": no leader, no quorum, too busy, no servers yet, not found yet.
 const TRY_AGAIN: [u64; 7] = [10008, 10009, 10005, 10023, 10059, 10118, 10002];

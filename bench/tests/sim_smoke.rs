@@ -91,6 +91,7 @@ fn faults(mutant: Mutant) -> Faults {
         Mutant::LeaveEarly => Faults { partition: true, wide: true, edits: true, ..crashes },
         Mutant::HealLost => Faults { rot: true, ..crashes },
         Mutant::PurgeForged | Mutant::ClockAhead => Faults { stall: true, ..Faults::default() },
+        Mutant::LimitForgotten => Faults { broad: true, ..Faults::default() },
         Mutant::DeliverySkips | Mutant::AppendChanged => Faults::default(),
     }
 }
