@@ -1,5 +1,4 @@
-//! The hub: one core of a server as a pure state machine. It owns the parts and carries values between them; what any
-//! of it means is decided elsewhere.
+//! The hub: one core as a pure state machine. It owns the parts and carries values; what they mean is decided elsewhere.
 //!
 //! ```text
 //!            ┌─────────┐  Ingest, Service, ToNode   ┌───────────┐  Reply, Send, Lead, Table
