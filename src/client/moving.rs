@@ -43,9 +43,9 @@ pub const MOVE_AFTER_READS: u32 = 32;
 /// its subject list.
 const MOVE_SUBS_MAX: usize = 16;
 
-/// Connections that one core takes in at most. Enough for every program that waits for its answers, too few to gather
-/// a crowd on one core while the others idle.
-const LODGERS_MAX: u32 = 16;
+/// Connections that one core takes in at most. A requester alone gains a fifth; of sixteen at once on two cores each loses
+/// a tenth, since they keep the cores awake anyway and share one then. So few that a crowd stays spread.
+const LODGERS_MAX: u32 = 4;
 
 /// How often one connection moves in its life, and how soon again, microseconds: a stream's leader may change its place,
 /// and a client that asks here and there must not travel all the time.

@@ -519,5 +519,5 @@ fn a_core_takes_in_few() {
             world.desks.iter_mut().for_each(|desk| desk.front.lodgers(core as CoreId, lodgers));
         }
     }
-    assert_eq!(world.moves, 16);
+    assert_eq!(world.moves, 4);
 }
