@@ -207,3 +207,37 @@ fn a_running_server_that_is_evicted_disables_its_jetstream_until_it_is_let_in_ag
     wait_for("its stream", || publish_there(&mut client).filter(|seq| *seq >= 2));
     wait_for("JetStream there", || (!jsz(&mut system, &leaver)?.contains("\"disabled\":true")).then_some(()));
 }
+
+#[test]
+fn account_totals_count_the_requests_of_every_core_and_server() {
+    let cluster = Cluster::of("t", &["2", "2", "2"], "", &[]);
+    let mut client = cluster.servers[0].connect();
+    for n in 0..8 {
+        cluster.create(&mut client, &format!(r#"{{"name":"S{n}","subjects":["s{n}.>"],"num_replicas":1}}"#));
+    }
+    let number = |text: &str, name: &str| -> u64 {
+        let (_, rest) = text.split_once(&format!("\"{name}\":")).unwrap();
+        rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+    };
+    let api = |server: usize| {
+        let mut client = cluster.servers[server].connect();
+        let info = client.request("$JS.API.INFO", "").unwrap().payload;
+        let (_, api) = info.split_once("\"api\":").unwrap();
+        (number(api, "total"), number(api, "errors"))
+    };
+    let before = api(0);
+    // The streams are spread over servers and cores; what a core counted is asked of it.
+    for n in 0..8 {
+        for server in 0..3 {
+            let mut client = cluster.servers[server].connect();
+            let info = client.request(&format!("$JS.API.STREAM.INFO.S{n}"), "").unwrap();
+            assert!(info.payload.contains("\"created\""), "{}", info.payload);
+        }
+    }
+    for server in 0..3 {
+        let refused = cluster.servers[server].connect().request("$JS.API.STREAM.INFO.NONE", "").unwrap();
+        assert!(refused.payload.contains("\"error\""), "{}", refused.payload);
+    }
+    // The first INFO itself counts by now.
+    assert_eq!(api(1), (before.0 + 24 + 3 + 1, before.1 + 3));
+}

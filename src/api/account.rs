@@ -4,7 +4,7 @@
 //! every replica, as the peer does.
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::call::{Call, PREFIX};
@@ -13,6 +13,7 @@ use super::facts::Facts;
 use super::render;
 use super::verdict::{Gather, GatherKind, MetaVerdict};
 use crate::config::options::AccountJetStream;
+use crate::jetstream::Tally;
 use crate::stream::config::{API_LEVEL, StorageKind};
 
 /// Streams whose usage is asked for. An account with more shows what the first of them use: every client asks this when
@@ -90,7 +91,7 @@ impl Limits {
     }
 }
 
-/// The totals of a gather; `infos` are the STREAM.INFO answers that came.
+/// The totals of a gather; `infos` are the STREAM.INFO answers that came, and what other cores have counted.
 pub(super) fn finish(
     facts: &Facts,
     infos: &[Value],
@@ -101,6 +102,11 @@ pub(super) fn finish(
         let of = infos.iter().filter(|info| info["config"]["storage"] == storage);
         of.map(bytes_on_all_replicas).fold(0, u64::saturating_add)
     };
+    let add = |a: Tally, b: Tally| Tally {
+        total: a.total.saturating_add(b.total),
+        errors: a.errors.saturating_add(b.errors),
+    };
+    let counted = infos.iter().filter_map(|info| Tally::deserialize(info).ok()).fold(facts.tally, add);
     let unlimited = AccountJetStream::default();
     let info = AccountInfo {
         memory: used("memory"),
@@ -114,8 +120,8 @@ pub(super) fn finish(
         // The peer counts a request once it is answered: this one not yet.
         api: Api {
             level: API_LEVEL.parse().unwrap_or(0),
-            total: facts.tally.total.saturating_sub(1),
-            errors: facts.tally.errors,
+            total: counted.total.saturating_sub(1),
+            errors: counted.errors,
         },
     };
     render::typed(Call::AccountInfo, &info)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::JetStream;
+use super::{JetStream, JsOutput};
 use crate::api;
 use crate::api::verdict::{Gather, GatherKind};
 use crate::cluster::view::View;
@@ -47,9 +47,12 @@ impl JetStream {
         }
         let id = self.gathers.next;
         self.gathers.next += 1;
-        let count = gather.parts.len();
+        let reply = |n: usize| format!("{}{id}.{n}", String::from_utf8_lossy(PART_PREFIX));
+        let totals = matches!(gather.kind, GatherKind::AccountInfo { .. });
+        let counters = if totals { self.tally_places(view) } else { Vec::new() };
+        let asked = gather.parts.len();
+        let count = asked + counters.len();
         for (n, (group, subject, payload)) in gather.parts.into_iter().enumerate() {
-            let reply = format!("{}{id}.{n}", String::from_utf8_lossy(PART_PREFIX));
             self.asks.push_back(NodeMsg::Request(Request {
                 group,
                 hops: 0,
@@ -57,10 +60,14 @@ impl JetStream {
                 account,
                 kind: RequestKind::Api,
                 subject,
-                reply: Some(reply.into()),
+                reply: Some(reply(n).into()),
                 headers: None,
                 payload,
             }));
+        }
+        for (n, to) in counters.into_iter().enumerate() {
+            let msg = self.tally_request(account, reply(asked + n).into());
+            self.out.push_back(JsOutput::Send { to, msg });
         }
         let pending = Pending {
             kind: gather.kind,

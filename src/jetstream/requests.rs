@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::fetch::Parcel;
 use super::hosted::call_of;
+use super::tally::TALLY_SUBJECT;
 use super::{JetStream, JsOutput};
 use crate::api;
 use crate::api::call::Call;
@@ -25,6 +26,7 @@ impl JetStream {
         match request.kind {
             RequestKind::Ingest => self.on_ingest(now, view, request),
             RequestKind::Ack => self.on_ack(now, view, request),
+            RequestKind::Api if request.subject == TALLY_SUBJECT => self.tell_tally(&request),
             RequestKind::Api | RequestKind::Read => {
                 self.count(&request);
                 self.on_api(now, view, request);
@@ -205,7 +207,7 @@ impl JetStream {
         self.groups.transfer(now, request.group, to);
     }
 
-    fn answer_request(&mut self, request: &Request, headers: Option<Bytes>, payload: Bytes) {
+    pub(super) fn answer_request(&mut self, request: &Request, headers: Option<Bytes>, payload: Bytes) {
         if let Some(answer) = answer_of(request) {
             self.answer(&answer, headers, payload);
         }

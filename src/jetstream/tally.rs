@@ -1,5 +1,5 @@
 //! How many API requests this core has answered, and how many of them with an error: for the pages and for
-//! `$JS.API.INFO`.
+//! `$JS.API.INFO`, which asks every core of every server for its part.
 //!
 //! As with the peer, pulls and direct gets do not count (they are subjects of a stream and a consumer), nor do the parts
 //! that servers ask of each other for a listing. A refusal counts once, wherever it is given.
@@ -7,18 +7,23 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::JetStream;
 use super::gather::PART_PREFIX;
 use super::hosted::call_of;
 use crate::api::call::Call;
-use crate::cluster::wire::Request;
-use crate::ids::AccountId;
+use crate::cluster::view::View;
+use crate::cluster::wire::{NodeMsg, Request, RequestKind};
+use crate::ids::{AccountId, CoreId, GroupId, Place, ServerId};
 
 /// How far into an answer its error is looked for: it stands behind the type, which is shorter.
 const ERROR_WITHIN: usize = 256;
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The subject by which one core asks another for the counts of an account. No client's request has it.
+pub(super) const TALLY_SUBJECT: &[u8] = b"$TRESTLE.TALLY";
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     pub total: u64,
     pub errors: u64,
@@ -71,6 +76,33 @@ impl JetStream {
         let Some(call) = call_of(subject, domain) else { return };
         self.tallies.asked(account, call, Some(reply));
         self.tallies.answered(account, reply, payload);
+    }
+
+    /// Every core of every linked server with JetStream, but this one.
+    pub(super) fn tally_places(&self, view: &View) -> Vec<Place> {
+        let cores_of = |server: ServerId, cores: CoreId| (0..cores).map(move |core| Place { server, core });
+        let mine = cores_of(self.me.server, view.cores).filter(|place| *place != self.me);
+        let linked = view.peers.iter().filter(|(_, peer)| peer.jetstream);
+        mine.chain(linked.flat_map(|(server, peer)| cores_of(*server, peer.cores))).collect()
+    }
+
+    pub(super) fn tally_request(&self, account: AccountId, reply: Bytes) -> NodeMsg {
+        NodeMsg::Request(Request {
+            group: GroupId::META,
+            hops: 0,
+            origin: self.me,
+            account,
+            kind: RequestKind::Api,
+            subject: Bytes::from_static(TALLY_SUBJECT),
+            reply: Some(reply),
+            headers: None,
+            payload: Bytes::new(),
+        })
+    }
+
+    pub(super) fn tell_tally(&mut self, request: &Request) {
+        let tally = serde_json::to_vec(&self.tallies.of(request.account)).unwrap_or_default();
+        self.answer_request(request, None, tally.into());
     }
 
     /// API requests that this core has answered.
