@@ -113,7 +113,7 @@ impl Shard {
 
     /// JetStream, unless this server was put out of its cluster.
     fn serving(&self) -> Option<&JetStream> {
-        self.js.as_ref().filter(|js| !js.is_evicted())
+        in_service(&self.js)
     }
 
     /// Takes one event of the turn; its effects are queued.
@@ -304,8 +304,7 @@ impl Shard {
             Mail::Lead(lead) => self.on_lead(self.me.server, lead),
             Mail::Unlead { group, term } => self.on_unlead(self.me.server, group, term),
             Mail::PageAsk { id, page } => {
-                let js = self.js.as_ref().filter(|js| !js.is_evicted());
-                let part = self.system.part(now, &page, &self.front, js, &self.view);
+                let part = self.system.part(now, &page, &self.front, in_service(&self.js), &self.view);
                 self.effects.push_back(Effect::Mail { to: from, mail: Mail::PagePart { id, part } });
             }
             Mail::PagePart { id, part } => self.system.on_part(id, part),
@@ -424,10 +423,9 @@ impl Shard {
 
     fn drain_system(&mut self) {
         use crate::system::SystemOutput;
-        while let Some(output) = {
-            let js = self.js.as_ref().filter(|js| !js.is_evicted());
-            self.system.poll_output(self.now, &mut self.front, js, &self.view)
-        } {
+        while let Some(output) =
+            { self.system.poll_output(self.now, &mut self.front, in_service(&self.js), &self.view) }
+        {
             match output {
                 SystemOutput::Publish { account, subject, reply, headers, payload } => {
                     self.front.publish(self.now, account, subject, reply, headers, payload);
@@ -436,6 +434,7 @@ impl Shard {
                     self.effects.push_back(Effect::HttpReply { conn, status, content_type, body });
                 }
                 SystemOutput::Ask { id, page } => self.mail_all(|| Mail::PageAsk { id, page: page.clone() }),
+                SystemOutput::LameDuck { cid } => self.front.lame_duck_client(cid),
                 SystemOutput::Kick { cid } => {
                     self.front.kick(self.now, cid);
                 }
@@ -447,4 +446,9 @@ impl Shard {
     fn on_http(&mut self, conn: crate::ids::ConnId, target: &str) {
         self.system.on_http(self.now, conn, target);
     }
+}
+
+/// The same beside a borrow of another part.
+fn in_service(js: &Option<JetStream>) -> Option<&JetStream> {
+    js.as_ref().filter(|js| !js.is_evicted())
 }

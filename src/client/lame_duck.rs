@@ -2,6 +2,7 @@
 //! reconnected to in the same moment.
 
 use super::close::CloseReason;
+use super::conn::Conn;
 use super::front::Front;
 use super::output::Level;
 use crate::ids::Now;
@@ -41,14 +42,19 @@ impl Front {
         self.tell_clients();
     }
 
-    /// Tells one client to look for another server; false when there is none of that number.
-    pub fn lame_duck_client(&mut self, cid: u64) -> bool {
-        let Some(slot) = self.slot_of(cid) else { return false };
+    /// Whether a client can be told things at any time; `None` when there is none of that number.
+    pub fn listens(&self, cid: u64) -> Option<bool> {
+        let slot = self.slot_of(cid)?;
+        self.conns.get(slot as usize)?.as_ref().map(listens)
+    }
+
+    /// Tells one client to look for another server, if it listens.
+    pub fn lame_duck_client(&mut self, cid: u64) {
+        let Some(slot) = self.slot_of(cid).filter(|_| self.listens(cid) == Some(true)) else { return };
         let before = self.lame_duck.take();
         self.lame_duck = Some(LameDuck { next_us: None, begun: true, pause_us: 0 });
         self.send_info(slot, false);
         self.lame_duck = before;
-        true
     }
 
     /// Whether this core is leaving and has closed its last client.
@@ -95,20 +101,21 @@ impl Front {
 
     /// An open client whose end is not decided yet.
     fn next_to_leave(&self) -> Option<u32> {
-        let stays =
-            |conn: &Option<super::conn::Conn>| conn.as_ref().is_some_and(|conn| conn.is_open() && conn.fate.is_none());
+        let stays = |conn: &Option<Conn>| conn.as_ref().is_some_and(|conn| conn.is_open() && conn.fate.is_none());
         self.conns.iter().position(stays).map(|slot| slot as u32)
     }
 
     /// INFO to everybody who has said that it may come at any time.
     fn tell_clients(&mut self) {
         for slot in 0..self.conns.len() as u32 {
-            let listens = |conn: &mut super::conn::Conn| {
-                conn.is_open() && conn.connected && conn.greeted && conn.connect.protocol >= 1
-            };
-            if self.conn(slot).is_some_and(listens) {
+            if self.conn(slot).is_some_and(|conn| listens(conn)) {
                 self.send_info(slot, false);
             }
         }
     }
+}
+
+/// It has said that INFO may come at any time.
+fn listens(conn: &Conn) -> bool {
+    conn.is_open() && conn.connected && conn.greeted && conn.connect.protocol >= 1
 }

@@ -84,6 +84,7 @@ fn build(scene: &Scene, page: &Page, parts: Vec<PagePart>, cores: CoreId, asked:
         Page::Leafz => Ok(Box::new(Leafz::new(scene))),
         Page::Idz => Ok(Box::new(identity(scene))),
         Page::Kick(_) => kicked(&parts),
+        Page::LameDuck(_) => told(&parts),
         Page::Unsupported(_) => check(page).map(|()| Box::new(Nothing {}) as Box<dyn Json>),
     }
 }
@@ -101,6 +102,17 @@ fn kicked(parts: &[PagePart]) -> Outcome {
         return Ok(Box::new(Nothing {}));
     }
     Err(Refusal::new(500, "no such client or leafnode id"))
+}
+
+fn told(parts: &[PagePart]) -> Outcome {
+    let here = |part: &PagePart| if let Body::Told(listens) = part.body { listens } else { None };
+    match parts.iter().find_map(here) {
+        Some(true) => Ok(Box::new(Nothing {})),
+        Some(false) => {
+            Err(Refusal::new(500, "client does not support Lame Duck Mode or is not ready to receive the notification"))
+        }
+        None => Err(Refusal::new(500, "no such client id")),
+    }
 }
 
 #[derive(Debug, Serialize)]

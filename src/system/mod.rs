@@ -104,6 +104,10 @@ pub enum SystemOutput {
     Kick {
         cid: u64,
     },
+    /// Tell a client to look for another server.
+    LameDuck {
+        cid: u64,
+    },
 }
 
 /// Pages that wait for parts at once; a tool asks for a few, a flood of requests is refused.
@@ -269,12 +273,19 @@ impl System {
     /// This core's part of a page that another core builds.
     pub fn part(&mut self, now: Now, page: &Page, front: &Front, js: Option<&JetStream>, view: &View) -> PagePart {
         let mut part = part::gather(&Scene { now, server: &self.server, front, js, view }, page);
-        if let Page::Kick(cid) = page {
-            let here = front.knows(*cid);
-            part.body = part::Body::Kicked(here);
-            if here {
-                self.out.push_back(SystemOutput::Kick { cid: *cid });
+        match page {
+            Page::Kick(cid) => {
+                let here = front.knows(*cid);
+                part.body = part::Body::Kicked(here);
+                if here {
+                    self.out.push_back(SystemOutput::Kick { cid: *cid });
+                }
             }
+            Page::LameDuck(cid) => {
+                part.body = part::Body::Told(front.listens(*cid));
+                self.out.push_back(SystemOutput::LameDuck { cid: *cid });
+            }
+            _ => {}
         }
         part
     }

@@ -34,6 +34,8 @@ pub enum Page {
     Idz,
     /// Close a client.
     Kick(u64),
+    /// Tell one client to look for another server.
+    LameDuck(u64),
     /// Known by name and not offered: the answer says so.
     Unsupported(&'static str),
 }
@@ -180,7 +182,7 @@ pub struct RaftzOptions {
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct KickOptions {
+pub struct ClientOptions {
     #[serde(deserialize_with = "or_default")]
     pub cid: u64,
 }
@@ -216,7 +218,8 @@ impl Page {
             "GATEWAYZ" => Ok(Page::Gatewayz),
             "LEAFZ" => Ok(Page::Leafz),
             "IDZ" => Ok(Page::Idz),
-            "KICK" => read(body).map(|KickOptions { cid }| Page::Kick(cid)),
+            "KICK" => read(body).map(|ClientOptions { cid }| Page::Kick(cid)),
+            "LDM" => read(body).map(|ClientOptions { cid }| Page::LameDuck(cid)),
             other => Ok(Page::Unsupported(UNSUPPORTED.iter().find(|name| **name == other)?)),
         })
     }
@@ -263,7 +266,7 @@ pub const SERVER_WISHES: &[&str] = &["KICK", "RELOAD", "LDM"];
 /// Asked about one account.
 pub const ACCOUNT_PAGES: &[&str] = &["CONNZ", "SUBSZ", "JSZ", "INFO", "STATZ", "LEAFZ"];
 
-const UNSUPPORTED: &[&str] = &["IPQUEUESZ", "PROFILEZ", "EXPVARZ", "RELOAD", "LDM"];
+const UNSUPPORTED: &[&str] = &["IPQUEUESZ", "PROFILEZ", "EXPVARZ", "RELOAD"];
 
 /// Options from a body; nothing at all means the defaults.
 pub fn read<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, String> {

@@ -44,6 +44,8 @@ pub enum Body {
     Groups(Vec<raftz::GroupRow>),
     /// Whether the client to be closed was here.
     Kicked(bool),
+    /// Whether the client to be told was here, and listens.
+    Told(Option<bool>),
 }
 
 /// The streams and consumers of a core.

@@ -170,6 +170,29 @@ fn two_cores_make_one_page() {
 }
 
 #[test]
+fn one_client_is_told_to_look_for_another_server() {
+    let mut world = World::new(&["n1"], 2, config(false));
+    world.run(2_000_000);
+    let (deaf, listens) = (world.client("n1", 0, "acc1"), world.client("n1", 1, "acc1"));
+    world.say(at("n1", 1), listens, "CONNECT {\"user\":\"acc1\",\"pass\":\"acc1\",\"protocol\":1}\r\nPING\r\n");
+    let heard = world.heard(listens);
+    let rows = page(&mut world, "n1", "/nats/connz")["connections"].clone();
+    let admin = world.client("n1", 0, "admin");
+    let mut answers = Vec::new();
+    for cid in rows.as_array().unwrap().iter().map(|row| row["cid"].clone()).chain([9999.into()]) {
+        let told = world.request(at("n1", 0), admin, "$SYS.REQ.SERVER.Nn1.LDM", &format!("{{\"cid\":{cid}}}"));
+        let error = &payloads(&told)[0]["error"];
+        answers.push(error["description"].as_str().unwrap_or("told").to_owned());
+    }
+    answers.sort();
+    let deafness = "client does not support Lame Duck Mode or is not ready to receive the notification";
+    assert_eq!(answers, [deafness, "no such client id", "told"]);
+    assert!(world.heard(listens).contains("\"ldm\":true") && !heard.contains("\"ldm\":true"));
+    assert!(!world.heard(deaf).contains("\"ldm\":true") && !world.is_closed(listens));
+    assert_eq!(page(&mut world, "n1", "/nats/varz")["connections"], 3);
+}
+
+#[test]
 fn a_server_alone_has_no_meta_cluster_and_one_without_jetstream_says_so() {
     let mut world = World::new(&["n1"], 1, config(false));
     world.run(2_000_000);
