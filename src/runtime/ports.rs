@@ -72,12 +72,12 @@ impl Ports {
             write(path.clone(), pid.to_string())?;
         }
         if let Some(folder) = &config.ports_file_dir {
-            write(ports_path(folder, pid), self.ports_json(config))?;
+            write(ports_path(folder, pid), self.ports_json())?;
         }
         Ok(written)
     }
 
-    fn ports_json(&self, config: &Config) -> String {
+    fn ports_json(&self) -> String {
         #[derive(Serialize)]
         struct File {
             nats: Vec<String>,
@@ -89,7 +89,6 @@ impl Ports {
         let urls = |scheme: &str, addr: SocketAddr| -> Vec<String> {
             addresses(addr).iter().map(|addr| format!("{scheme}://{addr}")).collect()
         };
-        let _ = config;
         let file = File {
             nats: urls("nats", self.client),
             monitoring: self.http.map(|addr| urls("http", addr)).unwrap_or_default(),
