@@ -420,32 +420,6 @@ impl Shard {
             }
         }
     }
-
-    fn drain_system(&mut self) {
-        use crate::system::SystemOutput;
-        while let Some(output) =
-            { self.system.poll_output(self.now, &mut self.front, in_service(&self.js), &self.view) }
-        {
-            match output {
-                SystemOutput::Publish { account, subject, reply, headers, payload } => {
-                    self.front.publish(self.now, account, subject, reply, headers, payload);
-                }
-                SystemOutput::Http { conn, status, content_type, body } => {
-                    self.effects.push_back(Effect::HttpReply { conn, status, content_type, body });
-                }
-                SystemOutput::Ask { id, page } => self.mail_all(|| Mail::PageAsk { id, page: page.clone() }),
-                SystemOutput::LameDuck { cid } => self.front.lame_duck_client(cid),
-                SystemOutput::Kick { cid } => {
-                    self.front.kick(self.now, cid);
-                }
-            }
-            self.drain_front();
-        }
-    }
-
-    fn on_http(&mut self, conn: crate::ids::ConnId, target: &str) {
-        self.system.on_http(self.now, conn, target);
-    }
 }
 
 /// The same beside a borrow of another part.

@@ -1,20 +1,21 @@
-//! Requests of clients to the server itself, on their way to the group that answers, and the answers' way back.
+//! Requests of clients to the server itself, on their way to the group that answers, and the answers' way back; and the pages.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use net::client::headers::no_responders;
 
-use super::{LINK_CORE, Shard};
+use super::{LINK_CORE, Shard, in_service};
 use crate::api;
 use crate::client::{ClientFacts, Service};
 use crate::cluster::wire::NodeMsg;
 use crate::cluster::wire::{Request, RequestKind};
 use crate::consumer::ack::AckSubject;
-use crate::ids::{AccountId, CoreId, GroupId, Place};
+use crate::event::{Effect, Mail};
+use crate::ids::{AccountId, ConnId, CoreId, GroupId, Place};
 use crate::jetstream::JetStream;
 use crate::reply::Reply;
-use crate::system::audit;
+use crate::system::{SystemOutput, audit};
 
 impl Shard {
     pub(super) fn register_services(&mut self) {
@@ -138,5 +139,29 @@ impl Shard {
             self.front.reply(self.now, reply);
             self.drain_front();
         }
+    }
+
+    /// What the pages want done.
+    pub(super) fn drain_system(&mut self) {
+        while let Some(output) = self.system.poll_output(self.now, &mut self.front, in_service(&self.js), &self.view) {
+            match output {
+                SystemOutput::Publish { account, subject, reply, headers, payload } => {
+                    self.front.publish(self.now, account, subject, reply, headers, payload);
+                }
+                SystemOutput::Http { conn, status, content_type, body } => {
+                    self.effects.push_back(Effect::HttpReply { conn, status, content_type, body });
+                }
+                SystemOutput::Ask { id, page } => self.mail_all(|| Mail::PageAsk { id, page: page.clone() }),
+                SystemOutput::LameDuck { cid } => self.front.lame_duck_client(cid),
+                SystemOutput::Kick { cid } => {
+                    self.front.kick(self.now, cid);
+                }
+            }
+            self.drain_front();
+        }
+    }
+
+    pub(super) fn on_http(&mut self, conn: ConnId, target: &str) {
+        self.system.on_http(self.now, conn, target);
     }
 }
