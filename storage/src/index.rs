@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::record::{GroupId, Index as EntryIndex, RecordKind};
+use crate::record::{GroupId, Index as EntryIndex, Lsn, RecordKind};
 use crate::run::{ENTRY_BYTES, Entry};
 use crate::slots::{Place, Slots, UNPLACED};
 
@@ -246,8 +246,12 @@ impl Index {
 
 /// The recovering side: records in any order.
 impl Index {
-    /// Takes a record that was found on disk.
-    pub fn restore(&mut self, entry: &Entry, segment: u32) {
+    /// Takes a record that was found on disk. `age` tells the generation of a segment: of a record and its copies, the one
+    /// that was written last counts, because what it was copied from may have been damaged.
+    pub fn restore(&mut self, entry: &Entry, segment: u32, age: impl Fn(u32) -> u64) {
+        let order = |lsn: Lsn, segment: u32, offset: u32| (lsn, age(segment), offset);
+        let own = order(entry.lsn, segment, entry.offset);
+        let of_single = |single: &Single| order(single.entry.lsn, single.segment, single.entry.offset);
         let damaged = &mut self.damaged;
         let group = self.groups.entry(entry.group).or_default();
         if group.kills(entry) {
@@ -257,25 +261,26 @@ impl Index {
         let single = Single::new(*entry, segment, None);
         match entry.kind {
             RecordKind::ENTRY => {
-                if group.slots.get(entry.index).is_none_or(|known| known.lsn <= entry.lsn) {
+                let known = group.slots.get(entry.index);
+                if known.is_none_or(|known| order(known.lsn, known.segment, known.offset) <= own) {
                     group.slots.put(Place::of(entry, segment));
                 }
             }
             RecordKind::TRUNCATE => {
                 group.slots.take_range(entry.index, u64::MAX, |p| p.lsn < entry.lsn, |_| ());
-                group.set_guard(single);
+                group.set_guard(single, of_single);
             }
             RecordKind::TOMBSTONE => {
                 group.slots.take_range(0, u64::MAX, |p| p.lsn < entry.lsn, |_| ());
                 group.latest.retain(|latest| latest.entry.lsn > entry.lsn);
                 group.guards.retain(|guard| guard.entry.lsn >= entry.lsn);
-                group.set_guard(single);
+                group.set_guard(single, of_single);
             }
             kind => {
                 if kind == RecordKind::FLOOR && entry.index > 0 {
                     group.slots.take_range(0, entry.index - 1, |p| p.lsn < entry.lsn, |_| ());
                 }
-                if group.latest(kind).is_none_or(|known| known.entry.lsn <= entry.lsn) {
+                if group.latest(kind).is_none_or(|known| of_single(known) <= own) {
                     group.set_latest(single, deaths, damaged);
                 }
             }
@@ -335,8 +340,9 @@ impl Group {
         }
     }
 
-    fn set_guard(&mut self, single: Single) {
+    fn set_guard<O: Ord>(&mut self, single: Single, order: impl Fn(&Single) -> O) {
         match self.guards.iter_mut().find(|known| known.entry.lsn == single.entry.lsn) {
+            Some(known) if order(known) > order(&single) => {}
             Some(known) => *known = single,
             None => self.guards.push(single),
         }

@@ -110,8 +110,13 @@ impl Restore {
         }
         for entry in &footer.entries {
             self.lsn_last = self.lsn_last.max(entry.lsn);
-            self.index.restore(entry, number);
+            self.take(entry, number);
         }
+    }
+
+    fn take(&mut self, entry: &Entry, number: u32) {
+        let segments = &self.set.segments;
+        self.index.restore(entry, number, |number| segments.get(&number).map_or(0, |segment| segment.generation));
     }
 
     /// What stays of the segments without a footer, in order.
@@ -156,7 +161,7 @@ impl Restore {
         for (entry, whole) in entries {
             self.name_lost(entry);
             self.lsn_last = self.lsn_last.max(entry.lsn);
-            self.index.restore(entry, number);
+            self.take(entry, number);
             if !whole {
                 self.bad.push((*entry, number));
             }
