@@ -164,14 +164,27 @@ impl Replica {
         core.sweep_parts(self.id);
         self.retain.writing = None;
         self.retain.checkpoint = index;
-        let upto = self.compact_upto(index);
-        if let Some(node) = self.node.as_mut() {
-            node.compact(upto);
-        }
-        self.retain.compacted = self.retain.compacted.max(upto);
+        self.compact(core);
         self.give_back(core);
         core.output(GroupOutput::Checkpointed { group: self.id, index });
         core.dirty.insert(self.id);
+    }
+
+    /// Raft forgets what the checkpoint covers, as soon as no follower needs it from the log: what is let go of comes back
+    /// only then, and a store may be full until it does.
+    pub(super) fn compact(&mut self, core: &mut Core) {
+        let index = self.retain.checkpoint;
+        if self.retain.compacted >= index {
+            return;
+        }
+        let upto = self.compact_upto(index);
+        if upto > self.retain.compacted {
+            if let Some(node) = self.node.as_mut() {
+                node.compact(upto);
+            }
+            self.retain.compacted = upto;
+            self.give_back(core);
+        }
     }
 
     /// A follower that is a little behind is served from the log, not by streaming everything.

@@ -56,6 +56,7 @@ impl Replica {
             self.tell_removed(core);
             self.pump_senders(core, now);
             self.want_checkpoint(core);
+            self.compact(core);
         }
         self.rest(core, now);
     }
