@@ -300,7 +300,7 @@ impl Log {
     pub(crate) fn has_space(&self, body: usize, claim: Claim) -> bool {
         let segment = self.set.usable() - record_bytes_max(u64::from(self.set.segment_bytes));
         let growth = if self.set.doubtful { 0 } else { self.set.growth().min(2) as usize };
-        let coming = usize::from(self.set.coming.is_some() && !self.set.doubtful);
+        let coming = usize::from(self.set.is_coming());
         let segments = self.set.available() + coming + growth;
         let room = self.set.room(1) + segments * segment;
         let runs = 2 + self.writer.waiting_bytes / self.options.run_bytes_max;

@@ -178,6 +178,13 @@ impl SegmentSet {
         self.ready.len() + self.free.len()
     }
 
+    /// Whether a segment is on its way that will surely come: one that is there already, or a new one that the file system
+    /// has no reason to refuse.
+    pub fn is_coming(&self) -> bool {
+        let segment = self.coming.and_then(|number| self.segments.get(&number));
+        segment.is_some_and(|segment| segment.state == State::Opening || !self.doubtful)
+    }
+
     /// Segments that the quota allows on top, as far as it is known that the file system gives them.
     pub fn growth(&self) -> u64 {
         if self.no_space {
