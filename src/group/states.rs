@@ -106,7 +106,7 @@ impl Core {
     /// Adds parts while the disk keeps up. Called once per turn; what waits for the disk brings the next turn. Returns
     /// what could not be stored after all: call again then.
     pub fn feed_states(&mut self) -> Option<(GroupId, Awaited)> {
-        while self.disk.unstored() < BACKLOG_BYTES {
+        while !self.states.feeds.is_empty() && self.disk.unstored() < BACKLOG_BYTES {
             let mut feed = self.states.feeds.pop_front()?;
             match self.feed_one(&mut feed) {
                 Ok(true) => {}
@@ -171,14 +171,15 @@ impl Core {
             return;
         }
         let Some(newest) = self.states.large.get(&group).copied() else { return };
+        let mut swept = true;
         for bank in 0..2 {
             let needed = if bank == newest.bank { usize::from(newest.count) } else { 0 };
             for part in needed..STATE_PARTS_MAX {
                 // Without room for it now, the next checkpoint sweeps.
-                let _ = self.disk.empty_part(group, part_kind(bank, part));
+                swept &= self.disk.empty_part(group, part_kind(bank, part)).is_ok();
             }
         }
-        if newest.count == 0 {
+        if newest.count == 0 && swept {
             self.states.large.remove(&group);
         }
     }
