@@ -3,11 +3,9 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{Client, Scratch, Server, number, wait_for};
+use common::{Client, Scratch, Server, get, number, wait_for};
 
 const REQUESTERS: usize = 8;
 const PUBLISHERS: usize = 3;
@@ -74,15 +72,6 @@ fn ask(stage: &Stage, mut client: Client, at: usize) -> u64 {
         }
         stage.asked[at].store(asked, Ordering::SeqCst);
     }
-}
-
-fn get(addr: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
 }
 
 /// Where each connection that moved is now, by its number: `... cid:7 ... moved from core 0 to core 1`.

@@ -7,22 +7,13 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Client, Scratch, Server, free_ports, run, wait_for};
+use common::{Client, Scratch, Server, free_ports, get, run, wait_for};
 use nix::sys::signal::Signal;
 
 const LOCAL: [&str; 4] = ["-a", "127.0.0.1", "-p", "-1"];
 
 fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&LOCAL, more].concat()
-}
-
-fn get(addr: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
 }
 
 #[test]

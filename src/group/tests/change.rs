@@ -156,7 +156,7 @@ fn members_change_from_one_to_five_and_back_while_serving() {
             });
             for at in open.iter().filter(|at| !voters.contains(at)) {
                 world.until(20_000_000, "removed", |world| world.is_removed(id(*at), G));
-                world.leave_at(id(*at), G);
+                world.close_at(id(*at), G);
             }
             open = voters.to_vec();
             world.put(G, value(1, 10));
@@ -394,7 +394,7 @@ fn what_table_groups_were_dropped_by_is_known_after_a_crash() {
     let mut world = started(62, 1, GroupKind::Stream, &[1]);
     world.groups(id(1)).act_on(7);
     assert_eq!(world.groups(id(1)).acted_on(), 7);
-    world.leave_at(id(1), G);
+    world.close_at(id(1), G);
     world.run(500_000);
     world.crash(id(1));
     world.start(id(1));
@@ -426,12 +426,12 @@ fn a_replica_stays_until_its_removal_is_committed_and_hears_of_it_even_if_it_sle
     assert!(!world.is_removed(cut, G) && !world.is_removed(stays, G));
     world.cut.clear();
     world.until(20_000_000, "removed", |world| world.is_removed(cut, G));
-    world.leave_at(cut, G);
+    world.close_at(cut, G);
     world.start(sleeps);
     world.until(5_000_000, "back", |world| world.status(sleeps, G).is_some_and(|status| status.term > 0));
     tell(&mut world, sleeps);
     world.until(20_000_000, "removed", |world| world.is_removed(sleeps, G));
-    world.leave_at(sleeps, G);
+    world.close_at(sleeps, G);
     world.put(G, value(1, 10));
     assert_eq!(world.leader(G), Some(stays));
 }

@@ -192,17 +192,8 @@ impl World {
         self.pump(at);
     }
 
+    /// What the hub does with a replica that is wanted no more, and with [`GroupOutput::Removed`].
     pub fn close_at(&mut self, at: ServerId, group: GroupId) {
-        let time = now(self.now);
-        let server = self.servers.get_mut(&at).unwrap();
-        server.specs.remove(&group);
-        server.machines.remove(&group);
-        server.groups.as_mut().unwrap().close(time, group);
-        self.pump(at);
-    }
-
-    /// What the hub does with [`GroupOutput::Removed`].
-    pub fn leave_at(&mut self, at: ServerId, group: GroupId) {
         let time = now(self.now);
         let server = self.servers.get_mut(&at).unwrap();
         server.specs.remove(&group);
