@@ -31,7 +31,7 @@ fn is_quorum_without(voters: &[ServerId], server: ServerId) -> bool {
 }
 
 impl World {
-    /// What the replicas of a server know, kept for the time when it is down.
+    /// What the replicas of a server know, kept for the time when it is down, or cannot read it any more.
     pub(crate) fn remember(&mut self, server: usize) {
         let mut known = BTreeMap::new();
         for js in self.servers[server].cores.iter().filter_map(|core| core.shard.as_ref()?.jetstream()) {
@@ -39,6 +39,10 @@ impl World {
             let consumers = js.consumers().iter().map(|(group, hosted)| (*group, &hosted.key.1));
             for (group, stream) in streams.chain(consumers) {
                 let Some(status) = js.status(group) else { continue };
+                if let Some(before) = self.known[server].get(&group).filter(|_| status.voters.is_empty()) {
+                    known.insert(group, before.clone());
+                    continue;
+                }
                 known.insert(group, Known { stream: stream.clone(), voters: [status.voters, status.outgoing] });
             }
         }
@@ -63,14 +67,18 @@ impl World {
         }
     }
 
-    /// Whether a group may stand still: what it needs is gone, or is on a server whose storage is damaged.
+    /// Whether a group may stand still: what it needs is gone, or is on a server whose storage is damaged. A replica that
+    /// stays closed says nothing itself: it counts with what it knew before.
     pub(crate) fn is_lost(&self, group: GroupId, list: &[(usize, GroupStatus)]) -> bool {
-        let excused: Vec<ServerId> =
-            self.servers.iter().filter(|server| server.excused).map(|server| server.id).collect();
-        let needs = |status: &GroupStatus| {
-            let voters = [&status.voters, &status.outgoing];
-            excused.iter().any(|id| voters.iter().any(|voters| !is_quorum_without(voters, *id)))
-        };
-        self.lost_groups.contains(&group) || list.iter().any(|(_, status)| needs(status))
+        let damaged = |at: &usize| self.servers[*at].excused;
+        self.lost_groups.contains(&group)
+            || (0..self.servers.len()).filter(damaged).any(|at| {
+                let id = self.servers[at].id;
+                let speaks = list.iter().any(|(server, status)| *server == at && !status.voters.is_empty());
+                let before = self.known[at].get(&group).filter(|_| !speaks);
+                list.iter().any(|(_, status)| {
+                    [&status.voters, &status.outgoing].iter().any(|voters| !is_quorum_without(voters, id))
+                }) || before.is_some_and(|known| known.needs(id))
+            })
     }
 }

@@ -9,7 +9,7 @@ use trestle_sim::run::{Report, run};
 /// Seeds that every change must pass.
 const FIXED: u64 = 8;
 /// Seeds that found something, and whether replica counts change and a disk is emptied in it.
-const STORIES: [(u64, bool); 5] = [
+const STORIES: [(u64, bool); 6] = [
     // A meta follower that missed a commit by a crash was never told it again.
     (0xea0e_0409_868f_5401, false),
     // A server with an empty disk took a heartbeat's commit for all that it may have forgotten, and voted.
@@ -20,6 +20,8 @@ const STORIES: [(u64, bool); 5] = [
     (0x2_0136, true),
     // A group was made one of a single voter that had forgotten everything.
     (0x2_01af, true),
+    // A stream shrank onto the one server whose bits had rotted: its replica stays closed, and that is the truth.
+    (0xa_1107, false),
 ];
 /// How long unseen seeds are tried after that.
 const FRESH_TIME: Duration = Duration::from_secs(15);

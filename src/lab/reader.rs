@@ -21,6 +21,11 @@ const BATCH_BACK: usize = 5000;
 /// How long a pull waits at the server for messages.
 const EXPIRES: Duration = Duration::from_secs(1);
 
+/// A server that holds a pull says so this often. Once it has, and then nothing comes for `SILENCE`, its leader has died
+/// and forgotten the pull: stock clients notice it the same way. Longer than a lost packet of a slow WAN takes.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+const SILENCE: Duration = Duration::from_millis(800);
+
 /// What was delivered into a broken connection comes again after this.
 const ACK_WAIT: Duration = Duration::from_secs(5);
 
@@ -128,11 +133,13 @@ fn pull(
     mut take: impl FnMut(&mut Client, &Message),
 ) -> Result<Pulled, Trouble> {
     let mark = format!("p{number}");
-    let body = json!({"batch": batch, "expires": EXPIRES.as_nanos() as u64});
+    let body = json!({
+        "batch": batch, "expires": EXPIRES.as_nanos() as u64, "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
+    });
     let reply = client.inbox(&mark);
     client.publish(subject, Some(&reply), None, body.to_string().as_bytes());
     client.flush()?;
-    let deadline = Instant::now() + 2 * EXPIRES;
+    let mut deadline = Instant::now() + 2 * EXPIRES;
     let mut taken = 0;
     while taken < batch {
         // What is there already is taken before acknowledgements are sent.
@@ -146,6 +153,7 @@ fn pull(
         let Some(message) = message else {
             return Ok(if taken > 0 { Pulled::Answered } else { Pulled::Silence });
         };
+        deadline = Instant::now() + SILENCE;
         match message.status() {
             Some(404 | 408) if message.mark() == mark => return Ok(Pulled::Answered),
             Some(100) => {}
