@@ -360,13 +360,11 @@ impl Shard {
                 FrontOutput::ToNode { node: Node::Server(server), msg } => {
                     self.send(Place { server, core: LINK_CORE }, msg);
                 }
-                FrontOutput::Ingest { group, account, subject, reply, headers, payload } => {
-                    self.ask_leader(group, RequestKind::Ingest, account, subject, reply, headers, payload);
-                }
-                FrontOutput::Service { service, account, subject, reply, headers, payload, client } => match service {
-                    Service::Api => self.on_api(account, subject, reply, headers, payload, client),
-                    Service::Ack => self.on_ack(account, subject, reply, payload),
-                    other => self.system.on_service(self.now, other, account, subject, reply, headers, payload, client),
+                FrontOutput::Ingest { group, message } => self.ask_leader(group, RequestKind::Ingest, message),
+                FrontOutput::Service { service, message, client } => match service {
+                    Service::Api => self.on_api(message, client),
+                    Service::Ack => self.on_ack(message),
+                    other => self.system.on_service(self.now, other, message, client),
                 },
                 FrontOutput::Barrier { mark } => self.mail_all(|| Mail::Barrier { mark }),
                 FrontOutput::PushBack { core } => self.mail_one(core, Mail::PushBack),

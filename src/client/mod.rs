@@ -40,5 +40,5 @@ mod timers;
 mod tests;
 
 pub use front::{Front, FrontOptions};
-pub use output::{ClientFacts, FrontOutput, Level, Service, SysEvent, Traffic};
+pub use output::{ClientFacts, FrontOutput, Inward, Level, Service, SysEvent, Traffic};
 pub use pages::{AccountTotals, ConnInfo, SubInfo, Totals};

@@ -11,6 +11,7 @@ use crate::cluster::interest::Node;
 use crate::cluster::wire::NodeMsg;
 use crate::config::options::Permissions;
 use crate::ids::{AccountId, ConnId, CoreId, GroupId};
+use crate::route::Message;
 
 /// One wish of [`super::Front`].
 ///
@@ -58,20 +59,12 @@ pub enum FrontOutput {
     /// A message that belongs into a stream; said once per stream and message, in the order of publishing.
     Ingest {
         group: GroupId,
-        account: AccountId,
-        subject: Bytes,
-        reply: Option<Bytes>,
-        headers: Option<Bytes>,
-        payload: Bytes,
+        message: Inward,
     },
     /// A message for an internal subscription.
     Service {
         service: Service,
-        account: AccountId,
-        subject: Bytes,
-        reply: Option<Bytes>,
-        headers: Option<Bytes>,
-        payload: Bytes,
+        message: Inward,
         /// Who asked, when it was a client of this core.
         client: Option<Arc<ClientFacts>>,
     },
@@ -98,6 +91,23 @@ pub enum FrontOutput {
         level: Level,
         text: String,
     },
+}
+
+/// A message of an account for something inside the server: a stream, or the server itself.
+#[derive(Debug)]
+pub struct Inward {
+    pub account: AccountId,
+    pub subject: Bytes,
+    pub reply: Option<Bytes>,
+    pub headers: Option<Bytes>,
+    pub payload: Bytes,
+}
+
+impl Inward {
+    pub(super) fn of(account: AccountId, message: &Message) -> Inward {
+        let Message { subject, reply, headers, payload, .. } = message.clone();
+        Inward { account, subject, reply, headers, payload }
+    }
 }
 
 /// Severity of a log line; the peer's words for what clients do wrong are errors, their coming and going is debug.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::close::CloseReason;
 use super::front::Front;
 use super::moving::Passage;
-use super::output::{FrontOutput, Level};
+use super::output::{FrontOutput, Inward, Level};
 use crate::cluster::interest::Node;
 use crate::cluster::wire::{NodeMsg, Routed};
 use crate::ids::{AccountId, CoreId, Now};
@@ -56,15 +56,13 @@ impl Front {
         for service in &plan.services {
             heard = true;
             let client = from.and_then(|slot| self.conn(slot)).map(|conn| Arc::clone(&conn.facts));
-            let Message { subject, reply, headers, payload, .. } = message.clone();
-            let service = *service;
-            self.outputs.push_back(FrontOutput::Service { service, account, subject, reply, headers, payload, client });
+            let message = Inward::of(account, &message);
+            self.outputs.push_back(FrontOutput::Service { service: *service, message, client });
         }
         for group in &plan.streams {
             heard = true;
-            let Message { subject, reply, headers, payload, .. } = message.clone();
-            let group = *group;
-            self.outputs.push_back(FrontOutput::Ingest { group, account, subject, reply, headers, payload });
+            let message = Inward::of(account, &message);
+            self.outputs.push_back(FrontOutput::Ingest { group: *group, message });
         }
         self.plan = plan;
         heard

@@ -7,7 +7,7 @@ use net::client::headers::no_responders;
 
 use super::{LINK_CORE, Shard, in_service};
 use crate::api;
-use crate::client::{ClientFacts, Service};
+use crate::client::{ClientFacts, Inward, Service};
 use crate::cluster::wire::NodeMsg;
 use crate::cluster::wire::{Request, RequestKind};
 use crate::consumer::ack::AckSubject;
@@ -36,15 +36,8 @@ impl Shard {
     }
 
     /// Finds out which group answers an API request, and sends it there.
-    pub(super) fn on_api(
-        &mut self,
-        account: AccountId,
-        subject: Bytes,
-        reply: Option<Bytes>,
-        headers: Option<Bytes>,
-        payload: Bytes,
-        client: Option<Arc<ClientFacts>>,
-    ) {
+    pub(super) fn on_api(&mut self, message: Inward, client: Option<Arc<ClientFacts>>) {
+        let Inward { account, subject, reply, headers, payload } = message;
         if let Some(reply) = &reply
             && api::call::is_audited(&subject)
             && self.front.has_interest(account, audit::SUBJECT)
@@ -91,28 +84,21 @@ impl Shard {
         self.on_reply(Reply { to, account, subject, reply: None, headers, payload, shown: None, bounce: None });
     }
 
-    pub(super) fn on_ack(&mut self, account: AccountId, subject: Bytes, reply: Option<Bytes>, payload: Bytes) {
-        let Some(ack) = AckSubject::parse(&subject) else { return };
+    pub(super) fn on_ack(&mut self, message: Inward) {
+        let Some(ack) = AckSubject::parse(&message.subject) else { return };
         let names = (std::str::from_utf8(ack.stream), std::str::from_utf8(ack.consumer));
         let (Ok(stream), Ok(consumer)) = names else { return };
-        let Some(group) = self.view.leads.consumer(account, stream, consumer).map(|lead| lead.group) else { return };
-        self.ask_leader(group, RequestKind::Ack, account, subject, reply, None, payload);
+        let Some(group) = self.view.leads.consumer(message.account, stream, consumer).map(|lead| lead.group) else {
+            return;
+        };
+        self.ask_leader(group, RequestKind::Ack, Inward { headers: None, ..message });
     }
 
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn ask_leader(
-        &mut self,
-        group: GroupId,
-        kind: RequestKind,
-        account: AccountId,
-        subject: Bytes,
-        reply: Option<Bytes>,
-        headers: Option<Bytes>,
-        payload: Bytes,
-    ) {
+    pub(super) fn ask_leader(&mut self, group: GroupId, kind: RequestKind, message: Inward) {
         let Some(to) = self.view.leader_place(group) else { return };
         self.front.asked(self.way_to(to));
         let origin = self.me;
+        let Inward { account, subject, reply, headers, payload } = message;
         let request = Request { group, hops: 0, origin, account, kind, subject, reply, headers, payload };
         self.send(to, NodeMsg::Request(request));
     }

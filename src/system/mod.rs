@@ -45,7 +45,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::account::Accounts;
-use crate::client::{ClientFacts, Front, Service, SysEvent};
+use crate::client::{ClientFacts, Front, Inward, Service, SysEvent};
 use crate::cluster::table::ServerFacts;
 use crate::cluster::view::View;
 use crate::config::Config;
@@ -193,18 +193,8 @@ impl System {
     }
 
     /// A request on one of the subjects of [`System::register`].
-    #[allow(clippy::too_many_arguments)]
-    pub fn on_service(
-        &mut self,
-        now: Now,
-        service: Service,
-        account: AccountId,
-        subject: Bytes,
-        reply: Option<Bytes>,
-        _headers: Option<Bytes>,
-        payload: Bytes,
-        client: Option<Arc<ClientFacts>>,
-    ) {
+    pub fn on_service(&mut self, now: Now, service: Service, message: Inward, client: Option<Arc<ClientFacts>>) {
+        let Inward { account, subject, reply, payload, .. } = message;
         let Ok(subject) = std::str::from_utf8(&subject) else { return };
         let face = Face::Request { account, reply };
         match service {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::desk::{Desk, SECOND, config, options};
 use crate::account::Accounts;
-use crate::client::{FrontOutput, Service, SysEvent};
+use crate::client::{FrontOutput, Inward, Service, SysEvent};
 use crate::ids::{ConnId, GroupId};
 use crate::reply::Reply;
 
@@ -140,7 +140,8 @@ fn a_stream_takes_each_message_once_beside_the_subscribers() {
     desk.front.stream_subjects(GroupId(7), Accounts::GLOBAL, subjects(&["s.>", "s.a"]));
     assert_eq!(desk.ask(id, "PUB s.a ack 1\r\nx\r\n"), "MSG s.a 1 ack 1\r\nx\r\n");
     let ingests: Vec<_> = desk.others.drain(..).filter(|output| matches!(output, FrontOutput::Ingest { .. })).collect();
-    let [FrontOutput::Ingest { group: GroupId(7), subject, reply, payload, .. }] = &ingests[..] else {
+    let [FrontOutput::Ingest { group: GroupId(7), message: Inward { subject, reply, payload, .. } }] = &ingests[..]
+    else {
         panic!("{ingests:?}")
     };
     assert_eq!((&subject[..], reply.as_deref(), &payload[..]), (&b"s.a"[..], Some(&b"ack"[..]), &b"x"[..]));
@@ -162,7 +163,8 @@ fn a_service_hears_who_asks_and_counts_as_a_responder() {
     desk.front.service(Accounts::GLOBAL, Bytes::from_static(b"$JS.API.>"), Service::Api, false);
     assert_eq!(desk.ask(id, "PUB $JS.API.INFO re 0\r\n\r\n"), "");
     let asked = desk.others.pop_back().unwrap();
-    let FrontOutput::Service { service: Service::Api, subject, client: Some(client), .. } = asked else {
+    let FrontOutput::Service { service: Service::Api, message: Inward { subject, .. }, client: Some(client) } = asked
+    else {
         panic!("{asked:?}")
     };
     assert_eq!((&subject[..], client.name.as_str()), (&b"$JS.API.INFO"[..], "me"));
