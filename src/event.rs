@@ -64,6 +64,8 @@ pub enum Event {
 pub enum Admin {
     /// A new configuration was read and found valid.
     Reload(Arc<Config>),
+    /// How an [`Effect::Reload`] went; a configuration that was taken came before.
+    ReloadDone { id: u64, outcome: Result<(), String> },
     /// Lame duck: hand over leadership, tell clients, close them over the configured time.
     LameDuck,
     /// Hand over leadership, tell peers and clients, flush, then [`Effect::Stopped`].
@@ -149,6 +151,10 @@ pub enum Effect {
         name: String,
         /// No server that was met has one configured.
         made_up: bool,
+    },
+    /// Read the configuration again and say so with [`Admin::ReloadDone`].
+    Reload {
+        id: u64,
     },
     /// The answer to [`Admin::Stop`]: everything that had to leave has been queued.
     Stopped,

@@ -122,3 +122,31 @@ fn a_reload_moves_the_pid_file_and_refuses_what_cannot_change() {
     assert_eq!(server.stop(), 0);
     assert!(!std::path::Path::new(&two).exists());
 }
+
+#[test]
+fn the_system_account_has_the_configuration_read_again_and_hears_how_it_went() {
+    let dir = Scratch::new("remote-reload");
+    let text = |more: &str| {
+        format!(
+            "listen: \"127.0.0.1:-1\"\naccounts {{ SYS {{ users [{{user: s, password: s}}] }} }}\nsystem_account: SYS\n{more}\n"
+        )
+    };
+    let config = dir.file("a.conf", &text(""));
+    let server = Server::start(&dir, "a", &["-c", &config, "--cores", "2"]);
+    let mut client = Client::connect_as(&server.client_addr(), "\"user\":\"s\",\"pass\":\"s\",").unwrap();
+    let id = common::text(&client.request("$SYS.REQ.SERVER.PING.IDZ", "").unwrap().payload, "id").unwrap();
+    let mut reload = |more: &str, body: &str| {
+        dir.file("a.conf", &text(more));
+        client.request(&format!("$SYS.REQ.SERVER.{id}.RELOAD"), body).unwrap().payload
+    };
+    let done = reload("max_payload: 2000", "");
+    assert!(done.starts_with("{\"server\":{") && done.ends_with("}}") && !done.contains("error"), "{done}");
+    server.wait_log("Reloaded: max_payload = 2000");
+    let refused = reload("server_name: other", "{}");
+    let why =
+        "\"error\":{\"code\":500,\"description\":\"config reload not supported for server_name: old=, new=other\"}";
+    assert!(refused.contains(why) && !refused.contains("\"data\""), "{refused}");
+    assert!(reload("nonsense {", "").contains("Unexpected EOF processing map"));
+    assert!(reload("", "no json").contains("\"code\":400"));
+    assert_eq!(server.log().matches("Reloaded server configuration").count(), 1, "{}", server.log());
+}

@@ -308,6 +308,7 @@ impl World {
             | Effect::DialOnce { .. }
             | Effect::Undial { .. }
             | Effect::ClusterNamed { .. }
+            | Effect::Reload { .. }
             | Effect::ReadPause { .. }
             | Effect::Compare { .. }
             | Effect::HttpReply { .. } => {}

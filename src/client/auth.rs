@@ -112,7 +112,8 @@ impl Gate {
         {
             return Verdict::In(login.pass(name));
         }
-        if !connect.user.is_empty() {
+        // Where there are no users a name beside the token means nothing.
+        if !connect.user.is_empty() && !self.users.is_empty() {
             let Some(login) = self.users.get(&connect.user) else { return Verdict::Out };
             return judge(&login.secret, &connect.password, proven, || login.pass(&connect.user));
         }
@@ -289,7 +290,8 @@ mod tests {
         let gate = gate(&config(vec![], Some("tok"), None));
         assert_eq!(enter(&gate, &connect("", "", "tok")).unwrap().user, "[REDACTED]");
         assert!(enter(&gate, &connect("", "", "tok2")).is_none());
-        assert!(enter(&gate, &connect("u", "p", "tok")).is_none());
+        assert_eq!(enter(&gate, &connect("u", "p", "tok")).unwrap().user, "u");
+        assert!(enter(&gate, &connect("u", "tok", "")).is_none());
     }
 
     #[test]

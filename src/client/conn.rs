@@ -84,8 +84,9 @@ pub(super) struct Pulse {
     pub ping_due: u64,
     pub pings_out: u32,
     pub ping_sent: Option<u64>,
-    /// 0: not measured yet.
+    /// 0: not known yet.
     pub rtt_us: u64,
+    /// When a PING measured it; 0: none has.
     pub rtt_at: u64,
     pub last_in: u64,
     /// Wall clock of the last byte in or message out, for the pages.

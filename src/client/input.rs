@@ -69,7 +69,13 @@ impl Front {
                 self.log_of(slot, Level::Error, &text);
                 self.close(now, slot, CloseReason::Protocol);
             }
-            Op::Info { .. } | Op::Ok | Op::Msg { .. } => {}
+            // Servers say INFO; from a client only one that cannot be read means anything.
+            Op::Info { json } => {
+                if serde_json::from_slice::<Option<serde_json::Map<_, _>>>(&json).is_err() {
+                    self.close(now, slot, CloseReason::Protocol);
+                }
+            }
+            Op::Ok | Op::Msg { .. } => {}
         }
     }
 
@@ -247,6 +253,9 @@ impl Front {
         conn.connect.headers &= server_headers;
         if std::mem::replace(&mut conn.connected, true) {
             self.unsubscribe_all(slot);
+        } else {
+            // INFO out, CONNECT in: a first idea, until a PING is answered.
+            conn.pulse.rtt_us = now.us.saturating_sub(conn.start.us).max(1);
         }
         self.admit(now, slot, None);
     }

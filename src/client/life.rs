@@ -360,7 +360,7 @@ impl Front {
         let pings_max = self.config.limits.pings_out_max;
         let Some(conn) = self.conn(slot) else { return };
         let pulse = &mut conn.pulse;
-        let measure = pulse.rtt_us == 0 || now.us.saturating_sub(pulse.rtt_at) > RTT_US;
+        let measure = pulse.rtt_at == 0 || now.us.saturating_sub(pulse.rtt_at) > RTT_US;
         let quiet = now.us.saturating_sub(pulse.last_in) >= interval_us;
         pulse.ping_due = now.us + interval_us;
         if !quiet && !measure {

@@ -3,10 +3,11 @@
 //! `compare` promises all or nothing: either every difference can be taken in service and is listed, or none may be
 //! and every reason is. It changes nothing itself.
 
-use std::fmt::Debug;
+use std::path::PathBuf;
 
 use super::duration::show;
-use super::options::{Cluster, Config, JetStream, Limits, LogOptions};
+use super::options::{Advertise, Cluster, Config, HostPort, JetStream, Limits, LogOptions};
+use super::summary;
 
 /// A part of the server that has to take its part of the new configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,7 +89,7 @@ impl Diff {
         self.fixed("http", &old.http, &new.http, |http| or_none(http.as_ref().map(|http| http.text())));
         self.fixed("http_base_path", &old.http_base_path, &new.http_base_path, String::clone);
         self.fixed("server_name", &old.server_name, &new.server_name, shown_name);
-        self.fixed("client_advertise", &old.client_advertise, &new.client_advertise, debug);
+        self.fixed("client_advertise", &old.client_advertise, &new.client_advertise, address);
         self.fixed("no_sublist_cache", &!old.limits.sublist_cache, &!new.limits.sublist_cache, bool::to_string);
         self.fixed("system_account", &old.system_account, &new.system_account, shown_name);
         self.fixed("no_header_support", &!old.limits.headers, &!new.limits.headers, bool::to_string);
@@ -100,8 +101,8 @@ impl Diff {
     fn server(&mut self, old: &Config, new: &Config) {
         self.word(Part::Tags, "tags", &old.server_tags, &new.server_tags);
         self.word(Part::Metadata, "metadata", &old.server_metadata, &new.server_metadata);
-        self.value(Part::PidFile, "pid_file", &old.pid_file, &new.pid_file, debug);
-        self.value(Part::PortsFileDir, "ports_file_dir", &old.ports_file_dir, &new.ports_file_dir, debug);
+        self.value(Part::PidFile, "pid_file", &old.pid_file, &new.pid_file, path);
+        self.value(Part::PortsFileDir, "ports_file_dir", &old.ports_file_dir, &new.ports_file_dir, path);
         let (before, after) = (&old.lame_duck, &new.lame_duck);
         self.value(Part::LameDuck, "lame_duck_duration", &before.duration, &after.duration, |time| show(*time));
         self.value(Part::LameDuck, "lame_duck_grace_period", &before.grace_period, &after.grace_period, |time| {
@@ -116,7 +117,7 @@ impl Diff {
         self.value(Part::Log, "debug", &old.debug, &new.debug, bool::to_string);
         self.value(Part::Log, "logtime", &old.time, &new.time, bool::to_string);
         self.value(Part::Log, "logtime_utc", &old.time_utc, &new.time_utc, bool::to_string);
-        self.value(Part::Log, "log_file", &old.file, &new.file, debug);
+        self.value(Part::Log, "log_file", &old.file, &new.file, path);
         self.value(Part::Log, "log_size_limit", &old.size_limit_bytes, &new.size_limit_bytes, u64::to_string);
         self.value(Part::Log, "log_max_num", &old.files_max, &new.files_max, u32::to_string);
         self.value(Part::Log, "max_traced_msg_len", &old.trace_bytes_max, &new.trace_bytes_max, u32::to_string);
@@ -149,7 +150,7 @@ impl Diff {
         self.fixed("cluster name", &old.name, &new.name, shown_name);
         self.fixed("cluster host", &old.listen.host, &new.listen.host, String::clone);
         self.fixed("cluster port", &old.listen.port, &new.listen.port, u16::to_string);
-        self.fixed("cluster advertise", &old.advertise, &new.advertise, debug);
+        self.fixed("cluster advertise", &old.advertise, &new.advertise, address);
         self.fixed("cluster no_advertise", &old.no_advertise, &new.no_advertise, bool::to_string);
         self.word(Part::Cluster, "cluster routes", &old.routes, &new.routes);
         let access = |cluster: &Cluster| (cluster.user.clone(), cluster.password.clone(), cluster.auth_timeout);
@@ -180,7 +181,7 @@ impl Diff {
         let refusal = match (old, new) {
             (old, new) if old == new => return,
             (Some(old), Some(new)) if new > old => {
-                let text = format!("Reloaded: JetStream {name} = {new}");
+                let text = format!("Reloaded: JetStream {name} = {}", summary::bytes(new));
                 self.changes.push(Change { part: Part::JetStreamLimits, text });
                 return;
             }
@@ -195,8 +196,16 @@ impl Diff {
     }
 }
 
-fn debug<T: Debug>(value: &Option<T>) -> String {
-    or_none(value.as_ref().map(|value| format!("{value:?}")))
+fn path(path: &Option<PathBuf>) -> String {
+    path.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+}
+
+fn address(advertise: &Option<Advertise>) -> String {
+    let text = |Advertise { host, port }: &Advertise| match port {
+        Some(port) => HostPort { host: host.clone(), port: *port }.text(),
+        None => host.clone(),
+    };
+    advertise.as_ref().map(text).unwrap_or_default()
 }
 
 fn or_none(value: Option<String>) -> String {
@@ -250,7 +259,7 @@ mod tests {
             ("max_conn: -1", "Reloaded: max_connections = unlimited"),
             ("lame_duck_duration: \"60s\"", "Reloaded: lame_duck_duration = 1m0s"),
             ("authorization {token: secret}", "Reloaded: authorization token"),
-            ("pid_file: \"p\"", "Reloaded: pid_file = \"p\""),
+            ("pid_file: \"p\"", "Reloaded: pid_file = p"),
         ] {
             assert_eq!(add(text), Ok(vec![line.to_string()]), "{text}");
         }
@@ -264,7 +273,7 @@ mod tests {
         assert_eq!(accounts, ["Reloaded: authorization users", "Reloaded: accounts"]);
         assert_eq!(
             reload("max_file: 1GB", "max_file: 2GB"),
-            Ok(vec!["Reloaded: JetStream max_file_store = 2147483648".into()])
+            Ok(vec!["Reloaded: JetStream max_file_store = 2.00 GB".into()])
         );
     }
 

@@ -131,8 +131,13 @@ impl Report {
         }
     }
 
-    /// Text that is not empty.
+    /// Text; an empty one says nothing, as with the peer.
     pub fn word(&mut self, entry: &Entry) -> Option<String> {
+        self.text(entry).filter(|text| !text.trim().is_empty())
+    }
+
+    /// Text that is not empty, where "nothing" would open a door.
+    pub fn filled(&mut self, entry: &Entry) -> Option<String> {
         let text = self.text(entry)?;
         if text.trim().is_empty() {
             self.expected(entry, "some text");

@@ -68,8 +68,8 @@ fn bare(cursor: &mut Cursor) -> Result<Scalar, LangError> {
         "true" | "on" | "yes" => Scalar::Value(Value::Bool(true)),
         "false" | "off" | "no" => Scalar::Value(Value::Bool(false)),
         _ => match word.strip_prefix('$') {
-            Some(name) if !name.is_empty() => Scalar::Variable(name.to_string()),
-            _ => Scalar::Value(Value::Text(word)),
+            Some(name) => Scalar::Variable(name.to_string()),
+            None => Scalar::Value(Value::Text(word)),
         },
     })
 }
@@ -144,7 +144,7 @@ fn with_suffix(cursor: &mut Cursor, from: usize) -> Result<Value, LangError> {
     cursor.take_while(|c| matches!(c, 'b' | 'B' | 'i' | 'I'));
     let word = cursor.since(from);
     match cursor.peek() {
-        Some(c) if !ends_bare(c) && !c.is_ascii_digit() => continue_word(cursor, word),
+        Some(c) if !ends_bare(c) => continue_word(cursor, word),
         _ => integer(&word),
     }
 }

@@ -162,6 +162,7 @@ impl Core {
                 Effect::Log { level, text } => self.logger.log(level, &text),
                 Effect::Ready => self.report(Report::Ready),
                 Effect::ClusterFormed { cluster_id } => self.report(Report::ClusterFormed(cluster_id)),
+                Effect::Reload { id } => self.report(Report::ReloadAsked(id)),
                 Effect::ClusterNamed { name, made_up } => self.links.named(name, made_up),
                 Effect::Stopped => after = After::Stopped,
                 Effect::Fatal { text } => self.report(Report::Fatal(text)),
@@ -239,6 +240,7 @@ impl Clerk {
                     Admin::Reload(config) => self.links.reload(config.server_tags.clone(), config.cluster.clone()),
                     Admin::LameDuck => self.leave_gently(),
                     Admin::Stop => self.clients.stop_accepting(),
+                    Admin::ReloadDone { .. } => {}
                 }
                 self.inbox.push(Event::Admin(admin));
             }

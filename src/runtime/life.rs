@@ -122,6 +122,12 @@ impl<'a> Life<'a> {
                 }
             }
             Report::ClusterFormed(id) => self.joined(&id),
+            Report::ReloadAsked(id) => {
+                let outcome = self.reload();
+                if let Some(bell) = self.bells.get(usize::from(core)) {
+                    bell.order(Order::Admin(Admin::ReloadDone { id, outcome }));
+                }
+            }
             Report::Drained => {
                 self.drained += 1;
                 if self.drained == self.bells.len() {
@@ -154,7 +160,12 @@ impl<'a> Life<'a> {
         self.plan.logger.info(format!("Trapped \"{}\" signal", wish.signal_text()));
         match wish {
             Wish::Stop | Wish::Interrupt => self.stop(),
-            Wish::Reload => self.reload(),
+            Wish::Reload => {
+                let refused = self.reload().err().unwrap_or_default();
+                for why in refused.lines() {
+                    self.plan.logger.error(format!("Failed to reload server configuration: {why}"));
+                }
+            }
             Wish::ReopenLog => {
                 self.plan.logger.reopen();
                 self.plan.logger.info("File log re-opened");
@@ -233,21 +244,11 @@ impl<'a> Life<'a> {
         self.order(&Order::Joined(cluster_id.to_owned()));
     }
 
-    fn reload(&mut self) {
+    /// Takes the configuration as it is now, or leaves everything as it was and says why.
+    fn reload(&mut self) -> Result<(), String> {
         let logger = self.plan.logger.clone();
-        let new = match crate::config::load(&source::Disk, self.flags) {
-            Ok(new) => new,
-            Err(error) => return logger.error(format!("Failed to reload server configuration: {error}")),
-        };
-        let changes = match reload::compare(&self.config, &new) {
-            Ok(changes) => changes,
-            Err(refused) => {
-                for why in refused {
-                    logger.error(format!("Failed to reload server configuration: {why}"));
-                }
-                return;
-            }
-        };
+        let new = crate::config::load(&source::Disk, self.flags).map_err(|error| error.to_string())?;
+        let changes = reload::compare(&self.config, &new).map_err(|refused| refused.join("\n"))?;
         for note in &new.notes {
             logger.warn(&note.text);
         }
@@ -267,5 +268,6 @@ impl<'a> Life<'a> {
         }
         self.config = Arc::new(new);
         self.order(&Order::Admin(Admin::Reload(self.config.clone())));
+        Ok(())
     }
 }

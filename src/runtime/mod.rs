@@ -50,6 +50,8 @@ pub enum Report {
     /// Clients can connect to it.
     Open,
     ClusterFormed(String),
+    /// Somebody wants the configuration read again, and to hear how it went.
+    ReloadAsked(u64),
     /// Leaving gently: its last client has gone.
     Drained,
     Stopped,

@@ -1,7 +1,7 @@
 //! Which addresses this server listens on, found out and checked before any core starts; and the files that tell
 //! others (pid file, ports file).
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -87,7 +87,7 @@ impl Ports {
             cluster: Vec<String>,
         }
         let urls = |scheme: &str, addr: SocketAddr| -> Vec<String> {
-            addresses(addr).iter().map(|addr| format!("{scheme}://{addr}")).collect()
+            all_addresses(addr).iter().map(|addr| format!("{scheme}://{addr}")).collect()
         };
         let file = File {
             nats: urls("nats", self.client),
@@ -155,22 +155,35 @@ fn hold(addr: SocketAddr) -> std::io::Result<(OwnedFd, SocketAddr)> {
     Ok((socket, SocketAddr::new(addr.ip(), port.unwrap_or(addr.port()))))
 }
 
-/// Addresses for others: all of the machine's when bound to all of them.
+/// Addresses for others: all of the machine's when bound to all of them, loopback only where there is no other.
 fn addresses(bound: SocketAddr) -> Vec<String> {
+    let all = all_ips(bound);
+    let others: Vec<IpAddr> = all.iter().copied().filter(|ip| !ip.is_loopback() || *ip == bound.ip()).collect();
+    with_port(if others.is_empty() { all } else { others }, bound)
+}
+
+/// Addresses for this machine and others, loopback first.
+fn all_addresses(bound: SocketAddr) -> Vec<String> {
+    with_port(all_ips(bound), bound)
+}
+
+fn with_port(ips: Vec<IpAddr>, bound: SocketAddr) -> Vec<String> {
+    ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port()).to_string()).collect()
+}
+
+/// What `bound` listens on.
+fn all_ips(bound: SocketAddr) -> Vec<IpAddr> {
     if !bound.ip().is_unspecified() {
-        return vec![bound.to_string()];
+        return vec![bound.ip()];
     }
     let mut found: Vec<IpAddr> = nix::ifaddrs::getifaddrs()
         .map(|all| all.filter_map(|one| one.address.as_ref().and_then(ip_of)).collect())
         .unwrap_or_default();
-    found.retain(|ip| !ip.is_loopback() && (ip.is_ipv4() || bound.is_ipv6()));
-    found.sort();
+    found.push(if bound.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    found.retain(|ip| ip.is_ipv4() || bound.is_ipv6());
+    found.sort_by_key(|ip| (!ip.is_loopback(), *ip));
     found.dedup();
-    if found.is_empty() {
-        let loopback = if bound.is_ipv4() { "127.0.0.1".to_owned() } else { "[::1]".to_owned() };
-        return vec![format!("{loopback}:{}", bound.port())];
-    }
-    found.into_iter().map(|ip| SocketAddr::new(ip, bound.port()).to_string()).collect()
+    found
 }
 
 fn ip_of(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
@@ -184,6 +197,20 @@ fn ip_of(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_listens_everywhere_is_reached_here_first_and_named_to_others_by_other_addresses() {
+        let all = all_addresses("0.0.0.0:4222".parse().unwrap());
+        assert_eq!(all[0], "127.0.0.1:4222");
+        assert!(all.iter().all(|addr| addr.ends_with(":4222") && !addr.starts_with('[')), "{all:?}");
+        let others = addresses("0.0.0.0:4222".parse().unwrap());
+        assert!(others == all || others.iter().all(|addr| !addr.starts_with("127.")), "{others:?}");
+        let one = "127.0.0.1:5".parse().unwrap();
+        assert_eq!(
+            (addresses(one), all_addresses(one)),
+            (vec!["127.0.0.1:5".to_owned()], vec!["127.0.0.1:5".to_owned()])
+        );
+    }
 
     #[test]
     fn a_port_that_was_found_is_ours_alone() {

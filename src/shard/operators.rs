@@ -22,6 +22,7 @@ impl Shard {
         let now = self.now;
         match admin {
             Admin::Reload(config) => self.reload(config),
+            Admin::ReloadDone { id, outcome } => self.system.on_reload_done(now, id, &outcome),
             Admin::LameDuck => {
                 self.front.lame_duck(now);
                 self.say_goodbye(true);

@@ -138,6 +138,7 @@ impl Shard {
                     self.effects.push_back(Effect::HttpReply { conn, status, content_type, body });
                 }
                 SystemOutput::Ask { id, page } => self.mail_all(|| Mail::PageAsk { id, page: page.clone() }),
+                SystemOutput::Reload { id } => self.effects.push_back(Effect::Reload { id }),
                 SystemOutput::LameDuck { cid } => self.front.lame_duck_client(cid),
                 SystemOutput::Kick { cid } => {
                     self.front.kick(self.now, cid);

@@ -47,7 +47,7 @@ struct AccountStatz {
 
 /// What went through one account; also in the advisories about its connections.
 #[derive(Debug, Serialize)]
-struct AccountStat {
+pub struct AccountStat {
     acc: String,
     name: String,
     conns: u32,
@@ -131,7 +131,7 @@ pub fn build_statz(scene: &Scene, options: &AccountStatzOptions, parts: &[PagePa
     Ok(Box::new(AccountStatz { server_id: scene.server.id().to_owned(), now: now_text(scene.now), account_statz }))
 }
 
-fn account_stat(row: &AccountTotals) -> AccountStat {
+pub fn account_stat(row: &AccountTotals) -> AccountStat {
     let traffic = row.traffic;
     AccountStat {
         acc: row.name.clone(),

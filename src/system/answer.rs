@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::envelope::{Identity, Json, Outcome, Refusal, ServerInfo, seal, seal_error};
+use super::envelope::{Blank, Identity, Json, Outcome, Refusal, ServerInfo, seal, seal_error};
 use super::healthz::Health;
 use super::http::{JSON, TEXT};
 use super::page::Page;
 use super::part::{Body, PagePart};
 use super::scene::Scene;
 use super::text::now_text;
-use super::{accountz, connz, healthz, jsz, raftz, routez, statsz, subsz, varz};
+use super::{accountz, conns, connz, healthz, jsz, raftz, routez, statsz, subsz, varz};
 use crate::ids::CoreId;
 
 /// What an HTTP request gets.
@@ -39,14 +39,30 @@ pub fn check(page: &Page) -> Result<(), Refusal> {
 
 /// The answer to a `$SYS` request; `None`: silence. `seq` counts what this server says.
 pub fn of_request(scene: &Scene, page: &Page, parts: Vec<PagePart>, cores: CoreId, seq: u64) -> Option<Bytes> {
+    if let Page::AccountConns { account, asked } = page {
+        return conns::body(scene, account, *asked, &parts, seq);
+    }
     let info = ServerInfo::new(scene.server, seq, scene.now);
     let key = if *page == Page::Statsz { "statsz" } else { "data" };
     match build(scene, page, parts, cores, true) {
         Ok(value) if *page == Page::Idz => Some(value.compact().into()),
         Ok(value) => Some(seal(&info, key, value.as_ref())),
         Err(Refusal::Skip) => None,
-        Err(Refusal::Error { code, text }) => Some(seal_error(&info, code, &text, matches!(page, Page::Jsz(_)))),
+        Err(Refusal::Error { code, text }) => {
+            let (code, data) = refused(page, code);
+            Some(seal_error(&info, code, &text, data))
+        }
     }
+}
+
+/// How a page that is refused over `$SYS` is: what HTTP calls a bad request is the server's error there, as on the peer.
+pub fn refused(page: &Page, code: u16) -> (u16, Blank) {
+    let data = match page {
+        Page::Unsupported(_) | Page::Reload => Blank::Absent,
+        Page::Jsz(_) => Blank::Empty,
+        _ => Blank::Null,
+    };
+    (if code == 400 { 500 } else { code }, data)
 }
 
 /// The answer to an HTTP request.
@@ -85,7 +101,9 @@ fn build(scene: &Scene, page: &Page, parts: Vec<PagePart>, cores: CoreId, asked:
         Page::Idz => Ok(Box::new(identity(scene))),
         Page::Kick(_) => kicked(&parts),
         Page::LameDuck(_) => told(&parts),
-        Page::Unsupported(_) => check(page).map(|()| Box::new(Nothing {}) as Box<dyn Json>),
+        Page::Unsupported(_) | Page::Reload | Page::AccountConns { .. } => {
+            check(page).map(|()| Box::new(Nothing {}) as Box<dyn Json>)
+        }
     }
 }
 

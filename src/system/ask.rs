@@ -1,15 +1,16 @@
 //! Which page a `$SYS.REQ` subject asks for, and on which subjects a server listens.
 
+use super::envelope::Blank;
 use super::page::{ACCOUNT_PAGES, AccountStatzOptions, ConnzOptions, Page, SERVER_PAGES, SERVER_WISHES, read};
 
 /// What a request's subject and body mean.
 #[derive(Debug, PartialEq)]
 pub enum Ask {
     Page(Page),
-    /// The body is no JSON or has wrong types; why, and whether readers of the answer insist on a `data` part.
+    /// The body is no JSON or has wrong types; why, and what the answer has for a page.
     Bad {
         why: String,
-        with_data: bool,
+        data: Blank,
     },
     /// For another server, or nothing that this one knows.
     Unknown,
@@ -21,13 +22,13 @@ pub fn of_system(server_id: &str, subject: &str, body: &[u8]) -> Ask {
     let found = match (words.next(), words.next(), words.next(), words.next()) {
         (Some("SERVER"), Some("PING"), None, None) => Page::parse("STATSZ", body),
         (Some("SERVER"), Some(to), Some(name), None) if to == "PING" || to == server_id => {
-            return of(Page::parse(name, body), name == "JSZ");
+            return of(Page::parse(name, body), if name == "JSZ" { Blank::Empty } else { Blank::Absent });
         }
         (Some("ACCOUNT"), Some("PING"), Some("STATZ"), None) => Some(read(body).map(Page::AccountStatz)),
         (Some("ACCOUNT"), Some(account), Some(name), None) => Page::parse_account(name, account, body),
         _ => None,
     };
-    of(found, false)
+    of(found, Blank::Absent)
 }
 
 /// A request from inside any account, which is about that account whatever it says.
@@ -42,14 +43,14 @@ pub fn of_account(account: &str, subject: &str, body: &[u8]) -> Ask {
         ),
         _ => None,
     };
-    of(found, false)
+    of(found, Blank::Absent)
 }
 
-fn of(found: Option<Result<Page, String>>, with_data: bool) -> Ask {
+fn of(found: Option<Result<Page, String>>, data: Blank) -> Ask {
     match found {
         None => Ask::Unknown,
         Some(Ok(page)) => Ask::Page(page),
-        Some(Err(why)) => Ask::Bad { why, with_data },
+        Some(Err(why)) => Ask::Bad { why, data },
     }
 }
 
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn readers_of_jsz_insist_on_data() {
-        assert!(matches!(of_system("N", "$SYS.REQ.SERVER.PING.JSZ", b"{x"), Ask::Bad { with_data: true, .. }));
-        assert!(matches!(of_system("N", "$SYS.REQ.SERVER.PING.CONNZ", b"{x"), Ask::Bad { with_data: false, .. }));
+        assert!(matches!(of_system("N", "$SYS.REQ.SERVER.PING.JSZ", b"{x"), Ask::Bad { data: Blank::Empty, .. }));
+        assert!(matches!(of_system("N", "$SYS.REQ.SERVER.PING.CONNZ", b"{x"), Ask::Bad { data: Blank::Absent, .. }));
     }
 }

@@ -12,7 +12,7 @@ use super::part::{Body, PagePart};
 use super::scene::Scene;
 use super::subsz::SubDetail;
 use super::text::{duration, now_text, time_text, uptime};
-use crate::client::ConnInfo;
+use crate::client::{ConnInfo, SubInfo};
 use crate::config::options::GLOBAL_ACCOUNT;
 
 const OPEN: u8 = 0;
@@ -106,12 +106,16 @@ fn is_wanted(conn: &ConnInfo, options: &ConnzOptions) -> bool {
     if options.cid != 0 {
         return conn.cid == options.cid;
     }
+    // Nobody here came by MQTT.
+    if !options.mqtt_client.is_empty() {
+        return false;
+    }
     let filter = options.filter_subject.as_bytes();
     let listens = || conn.subs.iter().any(|sub| net::subject::overlaps(filter, sub.key.subject()));
     (options.user.is_empty() || conn.user == options.user) && (filter.is_empty() || filter == b">" || listens())
 }
 
-/// By number ascending, by anything else descending, as the peer.
+/// By number, uptime and reason ascending, by anything else descending, as the peer.
 fn sort(rows: &mut [ConnInfo], by: &str) {
     rows.sort_by_key(|conn| conn.cid);
     match by {
@@ -123,7 +127,7 @@ fn sort(rows: &mut [ConnInfo], by: &str) {
         "bytes_from" => rows.sort_by_key(|conn| Reverse(conn.traffic.in_bytes)),
         "last" => rows.sort_by_key(|conn| Reverse(conn.last_wall_ns)),
         "idle" => rows.sort_by_key(|conn| Reverse(conn.idle_ns)),
-        "uptime" => rows.sort_by_key(|conn| Reverse(conn.uptime_us)),
+        "uptime" => rows.sort_by_key(|conn| conn.uptime_us),
         "stop" => rows.sort_by_key(|conn| Reverse(conn.stop.map(|(at, _)| at))),
         "reason" => rows.sort_by_key(|conn| conn.stop.map(|(_, reason)| reason)),
         "rtt" => rows.sort_by_key(|conn| Reverse(conn.rtt_us)),
@@ -196,8 +200,13 @@ fn once(rows: &mut Vec<ConnInfo>) -> usize {
     before - rows.len()
 }
 
+/// `account`: the peer names it again where the connection is closed.
+fn subs_detail(subs: &[SubInfo], account: Option<&String>) -> Vec<SubDetail> {
+    subs.iter().map(|sub| account.map_or_else(|| SubDetail::of_client(sub), |name| SubDetail::new(name, sub))).collect()
+}
+
 fn row(conn: ConnInfo, options: &ConnzOptions) -> Row {
-    let subject = |sub: &crate::client::SubInfo| String::from_utf8_lossy(sub.key.subject()).into_owned();
+    let subject = |sub: &SubInfo| String::from_utf8_lossy(sub.key.subject()).into_owned();
     let named = options.auth && conn.account_name != GLOBAL_ACCOUNT;
     let detail = options.subscriptions_detail;
     Row {
@@ -231,7 +240,7 @@ fn row(conn: ConnInfo, options: &ConnzOptions) -> Row {
             Vec::new()
         },
         subscriptions_list_detail: if detail {
-            conn.subs.iter().map(|sub| SubDetail::new(&conn.account_name, sub)).collect()
+            subs_detail(&conn.subs, conn.stop.is_some().then_some(&conn.account_name))
         } else {
             Vec::new()
         },

@@ -119,13 +119,34 @@ pub fn seal(info: &ServerInfo, key: &str, value: &dyn Json) -> Bytes {
     out.into()
 }
 
-/// `{"server":..,"error":..}`, with an empty `data` for readers that look there without asking.
-pub fn seal_error(info: &ServerInfo, code: u16, text: &str, with_data: bool) -> Bytes {
+/// `{"server":..}`: done, and nothing to say about it.
+pub fn seal_done(info: &ServerInfo) -> Bytes {
     let mut out = b"{\"server\":".to_vec();
     out.extend(info.compact());
-    if with_data {
-        out.extend(b",\"data\":{}");
-    }
+    out.push(b'}');
+    out.into()
+}
+
+/// What an answer with an error has in place of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blank {
+    /// The request could not be read.
+    Absent,
+    /// The page was refused.
+    Null,
+    /// For readers that look there without asking.
+    Empty,
+}
+
+/// `{"server":..,"error":..}`.
+pub fn seal_error(info: &ServerInfo, code: u16, text: &str, data: Blank) -> Bytes {
+    let mut out = b"{\"server\":".to_vec();
+    out.extend(info.compact());
+    out.extend(match data {
+        Blank::Absent => &b""[..],
+        Blank::Null => b",\"data\":null",
+        Blank::Empty => b",\"data\":{}",
+    });
     out.extend(b",\"error\":");
     out.extend(ErrorBody { code, description: text }.compact());
     out.push(b'}');
@@ -186,8 +207,14 @@ mod tests {
         for key in ["name", "host", "id", "cluster", "domain", "ver", "tags", "jetstream", "flags", "seq", "time"] {
             assert!(!sealed["server"][key].is_null(), "{key}");
         }
-        let refused: serde_json::Value = serde_json::from_slice(&seal_error(&info, 400, "a \"b\"", true)).unwrap();
+        let refused: serde_json::Value =
+            serde_json::from_slice(&seal_error(&info, 400, "a \"b\"", Blank::Empty)).unwrap();
         assert_eq!(refused["error"], serde_json::json!({"code": 400, "description": "a \"b\""}));
         assert_eq!(refused["data"], serde_json::json!({}));
+        for (data, there) in [(Blank::Absent, false), (Blank::Null, true)] {
+            let refused: serde_json::Value = serde_json::from_slice(&seal_error(&info, 500, "x", data)).unwrap();
+            assert_eq!(refused.as_object().unwrap().contains_key("data"), there);
+            assert!(refused["data"].is_null());
+        }
     }
 }

@@ -62,7 +62,12 @@ fn page(path: &str, query: &Query) -> Result<Page, String> {
     Ok(match path {
         "/varz" => Page::Varz,
         "/statsz" => Page::Statsz,
-        "/routez" => Page::Routez,
+        "/routez" => {
+            if !query.is_detail() {
+                query.flag("subs")?;
+            }
+            Page::Routez
+        }
         "/leafz" => Page::Leafz,
         "/gatewayz" => Page::Gatewayz,
         "/connz" => Page::Connz(connz(query)?),
@@ -84,7 +89,7 @@ fn page(path: &str, query: &Query) -> Result<Page, String> {
 }
 
 fn connz(query: &Query) -> Result<ConnzOptions, String> {
-    let detail = query.text("subs").eq_ignore_ascii_case("detail");
+    let detail = query.is_detail();
     let state = query.text("state");
     Ok(ConnzOptions {
         sort: query.text("sort"),
@@ -103,6 +108,7 @@ fn connz(query: &Query) -> Result<ConnzOptions, String> {
         user: query.text("user"),
         acc: query.text("acc"),
         filter_subject: query.text("filter_subject"),
+        mqtt_client: query.text("mqtt_client"),
     })
 }
 
@@ -150,28 +156,42 @@ impl Query {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone()).unwrap_or_default()
     }
 
+    /// `subs=detail`.
+    fn is_detail(&self) -> bool {
+        self.text("subs").eq_ignore_ascii_case("detail")
+    }
+
     /// The spellings that Go takes for a boolean.
     fn flag(&self, name: &str) -> Result<bool, String> {
         match self.text(name).as_str() {
             "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-            other => Err(format!("Error decoding boolean for '{name}': {other:?} is neither true nor false")),
+            other => Err(format!(
+                "Error decoding boolean for '{name}': strconv.ParseBool: parsing {other:?}: invalid syntax"
+            )),
         }
     }
 
     fn number(&self, name: &str) -> Result<i64, String> {
-        self.parse(name, "int")
+        self.parse(name, "int", "Atoi")
     }
 
     fn unsigned(&self, name: &str) -> Result<u64, String> {
-        self.parse(name, "uint64")
+        self.parse(name, "uint64", "ParseUint")
     }
 
-    fn parse<T: std::str::FromStr + Default>(&self, name: &str, kind: &str) -> Result<T, String> {
-        match self.text(name) {
-            text if text.is_empty() => Ok(T::default()),
-            text => text.parse().map_err(|_| format!("Error decoding {kind} for '{name}': {text:?} is not a number")),
+    /// `reader`: the function of Go whose words the peer passes on.
+    fn parse<T: std::str::FromStr + Default>(&self, name: &str, kind: &str, reader: &str) -> Result<T, String> {
+        let text = self.text(name);
+        if text.is_empty() {
+            return Ok(T::default());
         }
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
+        let only_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let signed = reader == "Atoi" || digits.len() == text.len();
+        let why = if only_digits && signed { "value out of range" } else { "invalid syntax" };
+        let refused = || format!("Error decoding {kind} for '{name}': strconv.{reader}: parsing {text:?}: {why}");
+        text.parse().map_err(|_| refused())
     }
 }
 
@@ -259,11 +279,13 @@ mod tests {
     #[test]
     fn wrong_values_are_named() {
         for (target, what) in [
-            ("/connz?limit=a", "int for 'limit'"),
-            ("/connz?cid=-1", "uint64 for 'cid'"),
+            ("/connz?limit=a", "int for 'limit': strconv.Atoi: parsing \"a\": invalid syntax"),
+            ("/connz?cid=-1", "uint64 for 'cid': strconv.ParseUint: parsing \"-1\": invalid syntax"),
+            ("/connz?limit=9223372036854775808", "value out of range"),
             ("/connz?state=zz", "state for zz"),
-            ("/jsz?accounts=zz", "boolean for 'accounts'"),
+            ("/jsz?accounts=zz", "boolean for 'accounts': strconv.ParseBool: parsing \"zz\": invalid syntax"),
             ("/healthz?js-enabled-only=zz", "boolean for 'js-enabled-only'"),
+            ("/routez?subs=zz", "boolean for 'subs'"),
         ] {
             let Target::Bad { why, .. } = parse("/", target) else { panic!("{target}") };
             assert!(why.contains(what), "{why}");

@@ -15,6 +15,7 @@ mod address;
 mod answer;
 mod ask;
 pub mod audit;
+mod conns;
 mod connz;
 mod envelope;
 mod events;
@@ -54,7 +55,7 @@ use crate::jetstream::JetStream;
 use crate::reply::Reply;
 use answer::HttpAnswer;
 use ask::Ask;
-use envelope::{Json, Refusal, ServerInfo, is_meant, seal, seal_error};
+use envelope::{Blank, Json, Refusal, ServerInfo, is_meant, seal, seal_done, seal_error};
 use http::Target;
 use page::{Page, Selection};
 pub use part::PagePart;
@@ -108,6 +109,10 @@ pub enum SystemOutput {
     LameDuck {
         cid: u64,
     },
+    /// Read the configuration again; `System::on_reload_done` says how it went.
+    Reload {
+        id: u64,
+    },
 }
 
 /// Pages that wait for parts at once; a tool asks for a few, a flood of requests is refused.
@@ -133,7 +138,10 @@ pub struct System {
     owner: bool,
     next_id: u64,
     pending: BTreeMap<u64, Pending>,
+    /// Who waits for the configuration to be read again.
+    reloads: BTreeMap<u64, Face>,
     events: VecDeque<SysEvent>,
+    conns: conns::Conns,
     audit: audit::Audit,
     /// Counts what was said.
     seq: u64,
@@ -160,7 +168,9 @@ impl System {
             names: BTreeMap::new(),
             next_id: 0,
             pending: BTreeMap::new(),
+            reloads: BTreeMap::new(),
             events: VecDeque::new(),
+            conns: conns::Conns::default(),
             audit: audit::Audit::default(),
             seq: 0,
             statsz_at_us: 0,
@@ -214,9 +224,13 @@ impl System {
 
     /// What a client of this core did; told to whoever listens.
     pub fn on_event(&mut self, event: SysEvent) {
-        if self.account.is_some() {
-            self.events.push_back(event);
+        if self.account.is_none() {
+            return;
         }
+        if let SysEvent::Connect { client } | SysEvent::Disconnect { client, .. } = &event {
+            self.conns.changed(client.account);
+        }
+        self.events.push_back(event);
     }
 
     /// An API request entered at this core and somebody listens to audits.
@@ -300,6 +314,7 @@ impl System {
                 self.server.config_wall_ns = now.wall_ns;
             }
             self.tell_events(now, front);
+            self.tell_conns(now);
             self.drop_unheard(front);
             self.build_pages(now, front, js, view);
         }
@@ -308,17 +323,21 @@ impl System {
 
     /// Microseconds of [`Now::us`]; ask again after each drain.
     pub fn next_wakeup(&self) -> Option<u64> {
-        let statsz = (self.owner && self.account.is_some()).then_some(self.statsz_at_us);
-        self.pending.values().map(|pending| pending.deadline_us).chain(statsz).min()
+        let owns = self.owner && self.account.is_some();
+        let unasked = owns.then(|| self.statsz_at_us.min(self.conns.next_wakeup()));
+        self.pending.values().map(|pending| pending.deadline_us).chain(unasked).min()
     }
 
     /// The time has come to send STATSZ, perhaps. Pages whose time is over are built when the outputs are drained.
     pub fn wakeup(&mut self, now: Now, _front: &Front) {
+        if self.owner && self.account.is_some() {
+            self.conns.beat(now, self.names.keys().copied());
+        }
         let Some(account) = self.account.filter(|_| self.owner && now.us >= self.statsz_at_us) else { return };
         self.statsz_at_us = now.us + self.statsz_wait_us;
         self.statsz_wait_us = (self.statsz_wait_us * 2).min(STATSZ_US);
-        let subject = format!("$SYS.SERVER.{}.STATSZ", self.server.id()).into();
-        self.begin(now, Face::Unasked { account, subject }, Page::Statsz);
+        let subjects = vec![format!("$SYS.SERVER.{}.STATSZ", self.server.id()).into()];
+        self.begin(now, Face::Unasked { account, subjects }, Page::Statsz);
     }
 
     /// What the process measured of itself.
@@ -330,6 +349,18 @@ impl System {
         self.server.facts.tags = config.server_tags.clone();
         self.server.options.config = Arc::clone(config);
         self.reloaded = true;
+    }
+
+    /// How a [`SystemOutput::Reload`] went.
+    pub fn on_reload_done(&mut self, now: Now, id: u64, outcome: &Result<(), String>) {
+        let Some(face) = self.reloads.remove(&id) else { return };
+        if let Err(why) = outcome {
+            return self.refuse_page(now, face, &Page::Reload, 500, why);
+        }
+        let Face::Request { account, reply: Some(reply) } = face else { return };
+        let sealed = seal_done(&ServerInfo::new(&self.server, self.seq, now));
+        self.seq += 1;
+        self.publish(account, reply, sealed);
     }
 
     /// Facts that other servers and the table hold of this one; follow a reload.
@@ -351,31 +382,46 @@ impl System {
         let page = match ask {
             Ask::Page(page) => page,
             Ask::Unknown => return,
-            Ask::Bad { why, with_data } => return self.refuse(now, face, 400, &why, with_data),
+            Ask::Bad { why, data } => return self.refuse(now, face, 400, &why, data),
         };
         match page::read::<Selection>(payload) {
             Ok(selection) if is_meant(&self.server, &selection) => self.begin(now, face, page),
             Ok(_) => {}
-            Err(why) => self.refuse(now, face, 400, &why, matches!(page, Page::Jsz(_))),
+            Err(why) => {
+                let data = if matches!(page, Page::Jsz(_)) { Blank::Empty } else { Blank::Absent };
+                self.refuse(now, face, 400, &why, data);
+            }
         }
     }
 
     /// Starts a page; it is built when the outputs are drained.
     fn begin(&mut self, now: Now, face: Face, page: Page) {
         if let Err(Refusal::Error { code, text }) = answer::check(&page) {
-            return self.refuse(now, face, code, &text, false);
+            return self.refuse_page(now, face, &page, code, &text);
         }
-        if self.pending.len() >= PENDING_MAX {
-            return self.refuse(now, face, 503, "too many requests at once", matches!(page, Page::Jsz(_)));
+        if self.pending.len() + self.reloads.len() >= PENDING_MAX {
+            return self.refuse_page(now, face, &page, 503, "too many requests at once");
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        if page == Page::Reload {
+            self.reloads.insert(id, face);
+            return self.out.push_back(SystemOutput::Reload { id });
         }
         let pending = Pending::new(page, face, self.server.options.cores, now.us + PATIENCE_US);
-        self.pending.insert(self.next_id, pending);
-        self.next_id += 1;
+        self.pending.insert(id, pending);
     }
 
-    fn refuse(&mut self, now: Now, face: Face, code: u16, text: &str, with_data: bool) {
+    /// A page that is not made.
+    fn refuse_page(&mut self, now: Now, face: Face, page: &Page, code: u16, text: &str) {
+        let (code, data) =
+            if matches!(face, Face::Http { .. }) { (code, Blank::Absent) } else { answer::refused(page, code) };
+        self.refuse(now, face, code, text, data);
+    }
+
+    fn refuse(&mut self, now: Now, face: Face, code: u16, text: &str, data: Blank) {
         let info = ServerInfo::new(&self.server, self.seq, now);
-        let sealed = seal_error(&info, code, text, with_data);
+        let sealed = seal_error(&info, code, text, data);
         self.seq += 1;
         match face {
             Face::Http { conn } => self.answer_http(conn, HttpAnswer::text(code, text.to_owned())),
@@ -408,10 +454,19 @@ impl System {
         }
     }
 
+    fn tell_conns(&mut self, now: Now) {
+        let Some(account) = self.account else { return };
+        for (face, page) in self.conns.take(account, &self.names) {
+            self.begin(now, face, page);
+        }
+    }
+
     /// Pages that nobody asked for are only made when somebody listens.
     fn drop_unheard(&mut self, front: &mut Front) {
         self.pending.retain(|_, pending| match &pending.face {
-            Face::Unasked { account, subject } if pending.is_fresh() => front.has_interest(*account, subject),
+            Face::Unasked { account, subjects } if pending.is_fresh() => {
+                subjects.iter().any(|subject| front.has_interest(*account, subject))
+            }
             _ => true,
         });
     }
@@ -442,18 +497,18 @@ impl System {
         let (cores, seq) = (self.server.options.cores, self.seq);
         let (page, face, parts) = pending.take();
         let scene = Scene { now, server: &self.server, front, js, view };
-        let (account, subject) = match face {
+        let (account, subjects) = match face {
             Face::Http { conn } => {
                 let answer = answer::of_http(&scene, &page, parts, cores);
                 return self.answer_http(conn, answer);
             }
-            Face::Unasked { account, subject } => (account, Some(subject)),
-            Face::Request { account, reply } => (account, reply),
+            Face::Unasked { account, subjects } => (account, subjects),
+            Face::Request { account, reply } => (account, reply.into_iter().collect()),
         };
-        let payload = answer::of_request(&scene, &page, parts, cores, seq);
-        if let (Some(subject), Some(payload)) = (subject, payload) {
+        let Some(payload) = answer::of_request(&scene, &page, parts, cores, seq) else { return };
+        for subject in subjects {
             self.seq += 1;
-            self.publish(account, subject, payload);
+            self.publish(account, subject, payload.clone());
         }
     }
 

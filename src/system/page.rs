@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Deserializer};
 
+use super::conns::ConnsOptions;
+
 /// Rows of a listing when the request names no number (peer: 1024).
 pub const LIMIT_DEFAULT: usize = 1024;
 
@@ -27,6 +29,11 @@ pub enum Page {
     /// The `account_detail` of [`Page::Accountz`] alone.
     AccountInfo(String),
     AccountStatz(AccountStatzOptions),
+    /// The connections of one account, as an advisory.
+    AccountConns {
+        account: String,
+        asked: bool,
+    },
     Raftz(RaftzOptions),
     Gatewayz,
     Leafz,
@@ -36,6 +43,8 @@ pub enum Page {
     Kick(u64),
     /// Tell one client to look for another server.
     LameDuck(u64),
+    /// Read the configuration again. The process does it, not the cores.
+    Reload,
     /// Known by name and not offered: the answer says so.
     Unsupported(&'static str),
 }
@@ -86,6 +95,8 @@ pub struct ConnzOptions {
     pub acc: String,
     #[serde(deserialize_with = "or_default")]
     pub filter_subject: String,
+    #[serde(deserialize_with = "or_default")]
+    pub mqtt_client: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -219,6 +230,7 @@ impl Page {
             "LEAFZ" => Ok(Page::Leafz),
             "IDZ" => Ok(Page::Idz),
             "KICK" => read(body).map(|ClientOptions { cid }| Page::Kick(cid)),
+            "RELOAD" => Ok(Page::Reload),
             "LDM" => read(body).map(|ClientOptions { cid }| Page::LameDuck(cid)),
             other => Ok(Page::Unsupported(UNSUPPORTED.iter().find(|name| **name == other)?)),
         })
@@ -236,6 +248,13 @@ impl Page {
                 read(body).map(|options| Page::AccountStatz(AccountStatzOptions { accounts: vec![account], ..options }))
             }
             "LEAFZ" => Ok(Page::Leafz),
+            "CONNS" => match read::<ConnsOptions>(body) {
+                Ok(options) if options.acc.is_empty() || options.acc == account => {
+                    Ok(Page::AccountConns { account, asked: true })
+                }
+                // Whoever asks in two ways at once hears nothing, as from the peer.
+                _ => return None,
+            },
             _ => return None,
         })
     }
@@ -264,9 +283,9 @@ pub const SERVER_PAGES: &[&str] = &[
 pub const SERVER_WISHES: &[&str] = &["KICK", "RELOAD", "LDM"];
 
 /// Asked about one account.
-pub const ACCOUNT_PAGES: &[&str] = &["CONNZ", "SUBSZ", "JSZ", "INFO", "STATZ", "LEAFZ"];
+pub const ACCOUNT_PAGES: &[&str] = &["CONNZ", "SUBSZ", "JSZ", "INFO", "STATZ", "LEAFZ", "CONNS"];
 
-const UNSUPPORTED: &[&str] = &["IPQUEUESZ", "PROFILEZ", "EXPVARZ", "RELOAD"];
+const UNSUPPORTED: &[&str] = &["IPQUEUESZ", "PROFILEZ", "EXPVARZ"];
 
 /// Options from a body; nothing at all means the defaults.
 pub fn read<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, String> {

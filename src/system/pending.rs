@@ -20,7 +20,7 @@ pub enum Face {
     /// Whoever listens.
     Unasked {
         account: AccountId,
-        subject: Bytes,
+        subjects: Vec<Bytes>,
     },
 }
 

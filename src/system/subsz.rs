@@ -12,8 +12,10 @@ use crate::client::{AccountTotals, SubInfo};
 /// One subscription of a client.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SubDetail {
-    account: String,
-    account_tag: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_tag: Option<String>,
     subject: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     qgroup: Option<String>,
@@ -56,10 +58,16 @@ struct Subsz {
 
 impl SubDetail {
     pub fn new(account: &str, sub: &SubInfo) -> SubDetail {
+        let name = || Some(account.to_owned());
+        SubDetail { account: name(), account_tag: name(), ..SubDetail::of_client(sub) }
+    }
+
+    /// Where the client is named beside it, its account goes without saying.
+    pub fn of_client(sub: &SubInfo) -> SubDetail {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         SubDetail {
-            account: account.to_owned(),
-            account_tag: account.to_owned(),
+            account: None,
+            account_tag: None,
             subject: text(sub.key.subject()),
             qgroup: sub.key.queue().map(text),
             sid: sub.sid.clone(),

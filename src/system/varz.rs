@@ -134,6 +134,7 @@ pub fn build(scene: &Scene, parts: &[PagePart]) -> Outcome {
     let options = &server.options;
     let (clients, routed) = (totals.traffic, totals.routed);
     let up_s = scene.now.wall_ns.saturating_sub(options.start_wall_ns).max(0) as u64 / 1_000_000_000;
+    let advertised = config.client_advertise.as_ref().map(|advertise| advertise.host.clone());
     let (_, port) = address::split(&options.client_url);
     let http = options.http_url.as_deref().map(address::split);
     Ok(Box::new(Varz {
@@ -143,7 +144,7 @@ pub fn build(scene: &Scene, parts: &[PagePart]) -> Outcome {
         proto: 1,
         git_commit: String::new(),
         go: format!("trestle {}", env!("CARGO_PKG_VERSION")),
-        host: config.listen.host.clone(),
+        host: advertised.unwrap_or_else(|| config.listen.host.clone()),
         port,
         auth_required: config.auth.required(),
         connect_urls: connect_urls(scene),
@@ -153,7 +154,7 @@ pub fn build(scene: &Scene, parts: &[PagePart]) -> Outcome {
         ping_max: config.limits.pings_out_max,
         http_host: config.http.as_ref().map(|http| http.host.clone()).unwrap_or_default(),
         http_port: http.map_or(0, |(_, port)| port),
-        http_base_path: config.http_base_path.clone(),
+        http_base_path: config.http_base_path.trim_end_matches('/').to_owned(),
         https_port: 0,
         auth_timeout: config.auth.timeout.as_secs_f64(),
         max_control_line: config.limits.control_line_bytes_max,
@@ -209,8 +210,11 @@ fn nanos(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Where clients can connect, this server first.
+/// Where clients of a cluster can connect, this server first.
 fn connect_urls(scene: &Scene) -> Vec<String> {
+    if scene.config().cluster.is_none() {
+        return Vec::new();
+    }
     let own = std::iter::once(scene.server.options.client_url.clone());
     own.chain(scene.server.links.values().flat_map(|link| link.client_urls.iter().cloned())).collect()
 }

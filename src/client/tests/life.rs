@@ -81,6 +81,7 @@ fn a_client_that_answers_no_ping_is_stale() {
 fn a_client_that_talks_is_not_pinged_once_its_round_trip_is_known() {
     let mut desk = Desk::new("ping_interval: 10");
     let id = desk.quiet();
+    assert!(desk.front.connz(desk.now, false)[0].rtt_us > 0, "a first idea, from INFO to CONNECT");
     desk.advance(3 * SECOND);
     assert_eq!(desk.text(id), "PING\r\n");
     desk.now.us += 1500;

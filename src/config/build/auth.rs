@@ -80,9 +80,9 @@ pub fn read(entry: &Entry, report: &mut Report) -> Option<Authorization> {
     let mut block = Authorization::default();
     for entry in report.map(entry)?.entries() {
         match entry.key.to_lowercase().as_str() {
-            "user" | "username" => block.user = report.word(entry),
+            "user" | "username" => block.user = report.filled(entry),
             "pass" | "password" => block.password = report.text(entry).map(Secret::new),
-            "token" => block.token = report.word(entry).map(Secret::new),
+            "token" => block.token = report.filled(entry).map(Secret::new),
             "timeout" => block.timeout = timeout(entry, report),
             "users" => block.users = users(entry, GLOBAL_ACCOUNT, report),
             "permissions" | "default_permissions" | "default_permission" => {
@@ -133,7 +133,7 @@ fn user(list: &Entry, node: &Node, account: &str, report: &mut Report) -> Option
     for entry in report.map(&entry)?.entries() {
         match entry.key.to_lowercase().as_str() {
             "user" | "username" => {
-                name = report.word(entry);
+                name = report.filled(entry);
                 whole &= name.is_some();
             }
             "pass" | "password" => password = report.text(entry),

@@ -1,5 +1,7 @@
 //! The flags, on top of what the file said.
 
+use std::path::PathBuf;
+
 use super::super::options::{Route, Secret};
 use super::super::report::{Report, advertise};
 use super::Draft;
@@ -26,16 +28,16 @@ impl Draft {
         if let Some(text) = &flags.client_advertise {
             config.client_advertise = read_advertise("client_advertise", text, report);
         }
-        set(&mut config.pid_file, flags.pid_file.clone().map(Some));
-        set(&mut config.ports_file_dir, flags.ports_file_dir.clone().map(Some));
+        set(&mut config.pid_file, flags.pid_file.clone().map(said));
+        set(&mut config.ports_file_dir, flags.ports_file_dir.clone().map(said));
         set(&mut self.jetstream_on, flags.jetstream);
-        set(&mut self.store_dir, flags.store_dir.clone().map(Some));
+        set(&mut self.store_dir, flags.store_dir.clone().map(said));
         set(&mut config.trestle.soft.cores, flags.cores.map(Some));
     }
 
     fn flags_log(&mut self, flags: &Flags) {
         let log = &mut self.config.log;
-        set(&mut log.file, flags.log_file.clone().map(Some));
+        set(&mut log.file, flags.log_file.clone().map(said));
         set(&mut log.size_limit_bytes, flags.log_size_limit_bytes);
         set(&mut log.trace_bytes_max, flags.trace_bytes_max);
         set(&mut log.time, flags.log_time);
@@ -96,6 +98,11 @@ impl Draft {
             Err(why) => report.problem(format!("--cluster: {why}")),
         }
     }
+}
+
+/// An empty path takes the file's back.
+fn said(path: PathBuf) -> Option<PathBuf> {
+    Some(path).filter(|path| !path.as_os_str().is_empty())
 }
 
 /// Reads the URL as a route's; alone among URLs it may leave the host out.

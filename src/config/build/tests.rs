@@ -98,6 +98,21 @@ fn ports_follow_the_peer() {
 }
 
 #[test]
+fn an_empty_text_says_nothing_but_opens_no_door() {
+    let c = config(
+        "server_name: \"\"\nhost: \"\"\nlog_file: ''\npid_file: \"\"\nclient_advertise: \"\"\nno_auth_user: \"\"",
+    );
+    assert_eq!(c, Config { file: Some("x.conf".into()), ..Config::default() });
+    let nothing = || Some(PathBuf::new());
+    let flags = Flags { pid_file: nothing(), log_file: nothing(), ports_file_dir: nothing(), ..Flags::default() };
+    let c = load_with("pid_file: p\nlog_file: l\nports_file_dir: d", flags).unwrap();
+    assert_eq!((c.pid_file, c.log.file, c.ports_file_dir), (None, None, None));
+    for door in ["authorization {token: \"\"}", "authorization {users [{user: \"\", password: x}]}"] {
+        assert!(refusal(door).contains("expected some text"), "{door}");
+    }
+}
+
+#[test]
 fn limits_and_times_are_read() {
     let c = config(
         "max_payload: 2MB\nmax_control_line: 8KB\nmax_pending: 10MB\nmax_connections: 100\nmax_subs: 0\nmax_sub_tokens: 16\n\

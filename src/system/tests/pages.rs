@@ -114,10 +114,37 @@ fn requests_reach_the_servers_that_they_name() {
     assert!(bad.iter().all(|body| body["error"]["code"] == 400 && body["data"].is_object()));
     let refused = ask("$SYS.REQ.SERVER.PING.EXPVARZ", "");
     assert!(refused[0]["error"]["description"].as_str().unwrap().contains("EXPVARZ is not supported"));
-    assert!(ask("$SYS.REQ.SERVER.PING.CONNZ", r#"{"sort":"foo"}"#)[0]["error"]["code"] == 400);
+    assert!(ask("$SYS.REQ.SERVER.PING.CONNZ", r#"{"sort":"foo"}"#)[0]["error"]["code"] == 500);
     assert_eq!(ask("$SYS.REQ.ACCOUNT.ACC1.STATZ", "").len(), 0);
     assert_eq!(ask("$SYS.REQ.ACCOUNT.ACC1.INFO", "")[0]["data"]["account_name"], "ACC1");
     assert_eq!(ask("$SYS.REQ.ACCOUNT.SYS.JSZ", "")[0]["error"]["code"], 500);
+}
+
+#[test]
+fn the_connections_of_an_account_are_told_when_they_change_and_when_asked_for() {
+    let mut world = World::new(&["n1"], 2, config(false));
+    world.run(3_000_000);
+    let admin = world.client("n1", 0, "admin");
+    world.say(at("n1", 0), admin, "SUB $SYS.SERVER.ACCOUNT.ACC1.CONNS 1\r\n");
+    world.run(1_000_000);
+    world.heard(admin);
+    world.client("n1", 1, "acc1");
+    world.run(1_000_000);
+    let told = payloads(&world.heard(admin));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["type"], "io.nats.server.advisory.v1.account_connections");
+    assert_eq!(
+        (&told[0]["acc"], &told[0]["conns"], &told[0]["server"]["name"]),
+        (&"ACC1".into(), &1.into(), &"n1".into())
+    );
+    world.run(31_000_000);
+    assert_eq!(payloads(&world.heard(admin)).len(), 1, "a beat");
+    let mut ask = |account: &str, body: &str| {
+        payloads(&world.request(at("n1", 0), admin, &format!("$SYS.REQ.ACCOUNT.{account}.CONNS"), body))
+    };
+    assert_eq!(ask("ACC1", "")[0]["total_conns"], 1);
+    assert_eq!(ask("ACC1", r#"{"acc":"ACC1"}"#).len(), 1);
+    assert_eq!((ask("ACC1", r#"{"acc":"SYS"}"#).len(), ask("NOPE", "").len()), (0, 0));
 }
 
 #[test]
