@@ -161,7 +161,8 @@ impl Shard {
     pub fn next_wakeup(&self) -> Option<Now> {
         let js = self.js.as_ref().and_then(|js| js.next_wakeup(self.now));
         let stop = self.stopping.filter(|stopping| !stopping.done).map(|stopping| stopping.deadline_us);
-        let next = [self.front.next_wakeup(), js, self.system.next_wakeup(), stop].into_iter().flatten().min()?;
+        let front = [self.front.next_wakeup(), self.front.next_look()].into_iter().flatten().min();
+        let next = [front, js, self.system.next_wakeup(), stop].into_iter().flatten().min()?;
         Some(Now { us: next, wall_ns: 0 })
     }
 
@@ -177,6 +178,7 @@ impl Shard {
     /// Parts hand on what they gathered until nothing moves, then everything leaves at once.
     fn end_turn(&mut self) {
         let now = self.now;
+        self.drop_unheard();
         loop {
             while let Some((from, msg)) = self.loopback.pop_front() {
                 self.on_node(from, msg);

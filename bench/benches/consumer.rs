@@ -28,7 +28,7 @@ pub fn deliveries(criterion: &mut Criterion) {
                 consumer
             },
             |consumer| {
-                let request = PullRequest { batch: PULL, ..PullRequest::default() };
+                let request = PullRequest { batch: PULL as i64, ..PullRequest::default() };
                 consumer.on_next(NOW, HERE, Bytes::from_static(b"_INBOX.a.1"), request);
                 consumer.turn(NOW, &stream);
                 let mut acks = Vec::with_capacity(PULL as usize);

@@ -39,6 +39,8 @@ pub(super) fn create(
         return Err(errors::CONSUMER_DOES_NOT_EXIST);
     }
     let name = if name.is_empty() { fresh_name(facts, slot, asked.as_ref()) } else { name };
+    let durable = config.is_durable();
+    let config = config.with_idle_time(durable);
     let peers = consumer_peers(facts, Some(slot), &slot.peers, &config, &[]);
     Ok(MetaVerdict::Propose(vec![put(facts, slot, &name, config, facts.now.wall_ns, peers, asked)]))
 }
@@ -52,10 +54,12 @@ fn change(
     action: Action,
     asked: Option<Asked>,
 ) -> Result<MetaVerdict, ApiError> {
-    let config = config.with_metadata_of(&there.config);
+    let config = config.with_idle_time(there.config.is_durable()).with_metadata_of(&there.config);
     if action == Action::Create && config != there.config {
         return Err(errors::CONSUMER_ALREADY_EXISTS);
     }
+    // Pausing and going on have a call of their own; a client that repeats its configuration ends no pause.
+    let config = ConsumerConfig { pause_until: there.config.pause_until, ..config };
     check_update(&there.config, &config)?;
     if all_offline(facts, &there.peers) {
         return Err(errors::CONSUMER_OFFLINE);

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::call::Call;
 use super::errors::{ApiError, REQUIRED_API_LEVEL};
+use crate::consumer::info::NO_TIME;
 use crate::stream::answer::ErrorObject;
 
 /// The `type` of the answers to a call.
@@ -72,6 +73,10 @@ struct Zeros {
     streams: Option<[u8; 0]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     consumers: Option<[u8; 0]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_until: Option<&'static str>,
 }
 
 impl Zeros {
@@ -82,6 +87,7 @@ impl Zeros {
             Call::StreamPurge { .. } => Zeros { purged: Some(0), ..Zeros::default() },
             Call::StreamNames | Call::StreamList => Zeros { streams: Some([]), ..paged },
             Call::ConsumerNames { .. } | Call::ConsumerList { .. } => Zeros { consumers: Some([]), ..paged },
+            Call::ConsumerPause { .. } => Zeros { paused: Some(false), pause_until: Some(NO_TIME), ..Zeros::default() },
             _ => Zeros::default(),
         }
     }

@@ -15,6 +15,7 @@ use super::auth::Gate;
 use super::barrier::Barrier;
 use super::conn::Conn;
 use super::lame_duck::LameDuck;
+use super::lost::Lost;
 use super::moving::Moves;
 use super::output::{FrontOutput, Level, Service, Traffic};
 use super::pages::ConnInfo;
@@ -92,6 +93,7 @@ pub struct Front {
     pub(super) plan: Plan,
     pub(super) lot: Lot,
     pub(super) hasher: RandomState,
+    pub(super) lost: Lost,
 }
 
 /// Who listens in one account, and what passed through it.
@@ -150,6 +152,7 @@ impl Front {
             plan: Plan::new(),
             lot: Lot::new(seed),
             hasher,
+            lost: Lost::default(),
             accounts,
             config,
             options,
@@ -228,7 +231,10 @@ impl Front {
         let (change, tell) = exchange.interest.hear(from, &key, add);
         match change {
             RemoteChange::Came(slot) => drop(exchange.list.insert(&subject, queue.as_deref(), Target::Remote(slot))),
-            RemoteChange::Gone(slot, _) => drop(exchange.list.remove(&subject, queue.as_deref(), Target::Remote(slot))),
+            RemoteChange::Gone(slot, _) => {
+                exchange.list.remove(&subject, queue.as_deref(), Target::Remote(slot));
+                self.lost.filter(account, &subject);
+            }
             RemoteChange::Kept => {}
             RemoteChange::Refused => {
                 self.log(Level::Error, || format!("Too many subscriptions told by {from:?}, ignored"))
@@ -248,6 +254,16 @@ impl Front {
         for (account, key) in self.server_interest() {
             self.tell_one(Node::Server(server), account, &key, true);
         }
+    }
+
+    /// Hints of what lost its last listener.
+    pub fn lost(&mut self) -> &mut Lost {
+        &mut self.lost
+    }
+
+    /// When there are such hints to look at.
+    pub fn next_look(&self) -> Option<u64> {
+        self.lost.next_look()
     }
 
     /// A node is gone: it listens to nothing any more and hears nothing.

@@ -277,6 +277,7 @@ impl Front {
         exchange.list.remove(sub.key.subject(), sub.key.queue(), Target::Client { conn: slot, sub: place });
         exchange.subscriptions -= 1;
         let spread = exchange.interest.unsubscribe(&sub.key);
+        self.lost.filter(account, &sub.key.subject_bytes());
         self.tell(account, &sub.key, false, spread);
     }
 

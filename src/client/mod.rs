@@ -26,6 +26,7 @@ mod info;
 mod input;
 mod lame_duck;
 mod life;
+mod lost;
 pub mod moving;
 pub mod output;
 pub mod pages;
@@ -40,5 +41,6 @@ mod timers;
 mod tests;
 
 pub use front::{Front, FrontOptions};
+pub use lost::Lost;
 pub use output::{ClientFacts, FrontOutput, Inward, Level, Service, SysEvent, Traffic};
 pub use pages::{AccountTotals, ConnInfo, SubInfo, Totals};

@@ -30,6 +30,8 @@ impl Start {
         match config.deliver_policy {
             DeliverPolicy::All => plain(first),
             DeliverPolicy::New => plain(past),
+            // Without a filter the last sequence counts, be its message there or not (peer behaviour).
+            DeliverPolicy::Last if config.filters().is_empty() => plain(last.max(first)),
             DeliverPolicy::Last => plain(source.last_match(filters).unwrap_or(first).max(first)),
             DeliverPolicy::ByStartSequence => plain(config.opt_start_seq.max(first)),
             DeliverPolicy::ByStartTime => {
@@ -38,7 +40,7 @@ impl Start {
                 plain(source.seq_at_time(time_ns).clamp(first, past.max(first)))
             }
             DeliverPolicy::LastPerSubject => {
-                let next = source.last_per_subject(filters).first().copied().unwrap_or(past);
+                let next = source.last_per_subject(filters).first().copied().unwrap_or(last);
                 Start { next: next.max(first), resume: past }
             }
         }

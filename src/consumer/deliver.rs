@@ -25,6 +25,8 @@ enum Next {
     /// Again, as its `count`th delivery.
     Again(Seq, u32),
     New(Seq),
+    /// The next message is held back until then.
+    Early(u64),
     /// As many messages are out as may be.
     Blocked,
     /// There is nothing more.
@@ -38,6 +40,8 @@ enum Stop {
     End,
     /// No pull, or not allowed: something else must happen first.
     Wait,
+    /// The next message may go out then.
+    Until(u64),
     /// The turn was long enough; more is there.
     More,
 }
@@ -66,7 +70,11 @@ impl Leader {
     fn plan_more(&mut self, now: Now, stop: &Stop) {
         let pause_us = (paused_ns(&self.live.config, now.wall_ns) as u64).div_ceil(1000);
         let resume = self.was_paused.then(|| now.us.saturating_add(pause_us));
-        let more = (*stop == Stop::More).then_some(now.us);
+        let more = match stop {
+            Stop::More => Some(now.us),
+            Stop::Until(at_us) => Some(*at_us),
+            Stop::End | Stop::Wait => None,
+        };
         self.wakeup_us = [self.wakeup_us, resume, more].into_iter().flatten().min();
     }
 
@@ -109,6 +117,7 @@ impl Leader {
             let (seq, count, new) = match self.next(now, source, outputs) {
                 Next::New(seq) => (seq, 1, true),
                 Next::Again(seq, count) => (seq, count, false),
+                Next::Early(at_us) => return Stop::Until(at_us),
                 Next::Blocked => return Stop::Wait,
                 Next::End => return Stop::End,
             };
@@ -120,6 +129,9 @@ impl Leader {
             *left = left_after;
             if new {
                 self.cursor.advance(seq);
+                if let Some(pace) = &mut self.pace {
+                    pace.sent(source.time_of(seq), now.us);
+                }
             } else {
                 self.redelivery.pop_front();
             }
@@ -159,7 +171,9 @@ impl Leader {
         if self.live.config.pending_max().is_some_and(|max| self.live.pending.len() >= max) {
             return Next::Blocked;
         }
-        self.cursor.peek(source, &self.filters).map_or(Next::End, Next::New)
+        let Some(seq) = self.cursor.peek(source, &self.filters) else { return Next::End };
+        let due_us = self.pace.as_ref().and_then(|pace| pace.due_us(seq, source.time_of(seq)));
+        due_us.filter(|due_us| *due_us > now.us).map_or(Next::New(seq), Next::Early)
     }
 
     /// Sends one message to the pull whose turn it is; `false` when there is none that can take it.

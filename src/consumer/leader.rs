@@ -13,6 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use bytes::Bytes;
+use net::client::headers::no_responders;
 
 use crate::ids::{Now, Seq};
 use crate::limits::{CONSUMER_ENTRY_OPS_MAX, CONSUMER_INFLIGHT_OPS_MAX, PULL_WAITING_MAX};
@@ -23,6 +24,7 @@ use super::ack::AckWriter;
 use super::advisory::{About, Event, Herald};
 use super::config::ConsumerConfig;
 use super::cursor::{Cursor, Start};
+use super::pace::Pace;
 use super::pull::{Inbox, PullQueue, PullRequest};
 use super::record::Op;
 use super::source::Source;
@@ -67,6 +69,7 @@ pub(super) struct Leader {
     pub(super) cursor: Cursor,
     /// The filters changed: the cursor has to be made again from the stream.
     pub(super) cursor_stale: bool,
+    pub(super) pace: Option<Pace>,
     pub(super) pulls: PullQueue,
     /// Requests that came since the last turn.
     pub(super) arrived: VecDeque<(Inbox, PullRequest)>,
@@ -109,6 +112,7 @@ impl Leader {
             identity: identity.clone(),
             cursor: Cursor::default(),
             cursor_stale: false,
+            pace: Pace::new(&live.config, source),
             filters,
             pulls: PullQueue::new(waiting_max.unwrap_or(PULL_WAITING_MAX)),
             arrived: VecDeque::new(),
@@ -277,6 +281,11 @@ pub(super) fn tell(identity: &Identity, inbox: Inbox, status: &Status, token: Op
         bounce: token.map(|token| (identity.group, token)),
         ..reply(identity, inbox)
     })
+}
+
+/// The answer to an ack that a consumer without acks gets: there is nobody for it.
+fn nobody_listens(identity: &Identity, inbox: Inbox, subject: &[u8]) -> ConsumerOutput {
+    ConsumerOutput::Reply(Reply { headers: Some(no_responders(subject)), ..reply(identity, inbox) })
 }
 
 /// The answer to an ack: a message with nothing in it.

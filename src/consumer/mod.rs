@@ -24,6 +24,7 @@ pub mod cursor;
 mod deliver;
 pub mod info;
 mod leader;
+mod pace;
 pub mod pending;
 pub mod pull;
 pub mod record;
@@ -399,6 +400,12 @@ impl Consumer {
         if let Some(leader) = &mut self.leader {
             leader.bounced(now, token);
         }
+    }
+
+    /// Drops the waiting requests whose inbox `unheard` says nobody listens to any more; whether there were any.
+    pub fn drop_unheard(&mut self, unheard: &mut dyn FnMut(AccountId, &[u8]) -> bool) -> bool {
+        let account = self.identity.account;
+        self.leader.as_mut().is_some_and(|leader| leader.drop_unheard(&mut |inbox| unheard(account, inbox)))
     }
 
     /// Another configuration, validated with [`check_update`].

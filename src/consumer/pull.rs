@@ -17,14 +17,14 @@ use super::status::{Left, Status};
 /// One request as it came in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PullRequest {
-    /// Messages wanted, at least 1.
-    pub batch: u64,
+    /// Messages wanted; what is below 1 is one, and is told as it came when the request ends without it.
+    pub batch: i64,
     /// How long it waits, microseconds; `None`: until the batch is complete.
     pub expires_us: Option<u64>,
     /// Answer at once when there is nothing to deliver.
     pub no_wait: bool,
-    /// Bytes wanted at most; 0 is no limit.
-    pub max_bytes: u64,
+    /// Bytes wanted at most; 0 and below is no limit.
+    pub max_bytes: i64,
     /// Send a heartbeat after so much silence, microseconds; 0 is never.
     pub heartbeat_us: u64,
 }
@@ -63,7 +63,7 @@ impl PullRequest {
             return Self::from_body(&body);
         }
         let batch = std::str::from_utf8(body).ok().and_then(|text| text.parse::<i64>().ok()).unwrap_or(1);
-        Ok(PullRequest { batch: batch.max(1) as u64, ..Default::default() })
+        Ok(PullRequest { batch: batch.max(1), ..Default::default() })
     }
 
     fn from_body(body: &Body) -> Result<PullRequest, Status> {
@@ -81,21 +81,22 @@ impl PullRequest {
             return refuse("Priority must be between 0 and 9");
         }
         Ok(PullRequest {
-            batch: body.batch.max(1) as u64,
+            batch: body.batch,
             expires_us: (body.expires != 0).then_some(body.expires.max(0) as u64 / 1000),
             no_wait: body.no_wait,
-            max_bytes: body.max_bytes.max(0) as u64,
+            max_bytes: body.max_bytes,
             heartbeat_us: body.idle_heartbeat.max(0) as u64 / 1000,
         })
     }
 
     /// Whether the request stays within what the consumer's configuration allows.
     pub fn check(&self, config: &ConsumerConfig) -> Result<(), Status> {
-        let over = |value: u64, max: i64| max > 0 && value > max as u64;
+        let over = |value: i64, max: i64| max > 0 && value > max;
         if over(self.batch, config.max_batch) {
             return Err(Status::Exceeded(format!("MaxRequestBatch of {}", config.max_batch)));
         }
-        if over(self.expires_us.unwrap_or(0), config.max_expires / 1000) {
+        let expires_us = i64::try_from(self.expires_us.unwrap_or(0)).unwrap_or(i64::MAX);
+        if over(expires_us, config.max_expires / 1000) {
             return Err(Status::Exceeded(format!("MaxRequestExpires of {}", go_duration(config.max_expires))));
         }
         if over(self.max_bytes, config.max_bytes) {
@@ -116,9 +117,9 @@ pub struct Inbox {
 #[derive(Debug)]
 pub struct Pull {
     pub inbox: Inbox,
-    messages_left: u64,
-    /// `None`: unlimited.
-    bytes_left: Option<u64>,
+    messages_left: i64,
+    /// 0 and below: unlimited.
+    bytes_left: i64,
     delivered: u64,
     no_wait: bool,
     expires_us: Option<u64>,
@@ -131,7 +132,7 @@ impl Pull {
         Pull {
             inbox,
             messages_left: request.batch,
-            bytes_left: (request.max_bytes > 0).then_some(request.max_bytes),
+            bytes_left: request.max_bytes,
             delivered: 0,
             no_wait: request.no_wait,
             expires_us: request.expires_us.map(|wait| now_us.saturating_add(wait)),
@@ -141,8 +142,7 @@ impl Pull {
     }
 
     fn left(&self) -> Left {
-        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        Left { messages: signed(self.messages_left), bytes: signed(self.bytes_left.unwrap_or(0)) }
+        Left { messages: self.messages_left, bytes: self.bytes_left }
     }
 
     fn next_timer(&self) -> Option<u64> {
@@ -198,7 +198,8 @@ impl PullQueue {
 
     /// Messages that all waiting requests together still want.
     pub fn wanted(&self) -> u64 {
-        self.queue.iter().fold(0, |sum, pull| sum.saturating_add(pull.messages_left))
+        let wanted = self.queue.iter().map(|pull| pull.messages_left.max(1) as u64);
+        wanted.fold(0, u64::saturating_add)
     }
 
     /// Appends a request; the caller has checked that there is room.
@@ -211,14 +212,15 @@ impl PullQueue {
     /// message end here and are told so through `end`.
     pub fn take(&mut self, now_us: u64, size: u64, mut end: impl FnMut(Inbox, Status)) -> Option<Grant> {
         while let Some(mut pull) = self.queue.pop_front() {
-            if pull.bytes_left.is_some_and(|left| size > left) {
-                let left = pull.left();
-                end(pull.inbox, Status::TooLarge(left));
-                continue;
-            }
-            if let Some(left) = &mut pull.bytes_left {
-                *left -= size;
-                if *left == 0 {
+            if pull.bytes_left > 0 {
+                let size = i64::try_from(size).unwrap_or(i64::MAX);
+                if size > pull.bytes_left {
+                    let left = pull.left();
+                    end(pull.inbox, Status::TooLarge(left));
+                    continue;
+                }
+                pull.bytes_left -= size;
+                if pull.bytes_left == 0 {
                     pull.messages_left = 1;
                 }
             }
@@ -230,7 +232,7 @@ impl PullQueue {
                 self.queue.push_back(pull);
                 return Some(Grant { inbox, after: None });
             }
-            let after = pull.bytes_left.filter(|left| *left > 0).map(|_| Status::BatchCompleted(pull.left()));
+            let after = (pull.bytes_left > 0).then(|| Status::BatchCompleted(pull.left()));
             return Some(Grant { inbox, after });
         }
         None
@@ -278,9 +280,9 @@ impl PullQueue {
         }
     }
 
-    /// Nobody listens on this inbox any more: its requests go, silently.
-    pub fn drop_inbox(&mut self, inbox: &Inbox) {
-        self.queue.retain(|pull| pull.inbox != *inbox);
+    /// Nobody listens on these inboxes any more: their requests go, silently.
+    pub fn drop_inboxes(&mut self, mut gone: impl FnMut(&Inbox) -> bool) {
+        self.queue.retain(|pull| !gone(&pull.inbox));
     }
 
     /// When [`PullQueue::on_time`] has something to do next.

@@ -82,10 +82,14 @@ impl State {
             }
             Op::Exhausted { stream_seq } => self.pending.exhaust(*stream_seq),
             Op::Dropped { stream_seq } => {
+                self.acked_ns = time_ns;
                 self.pending.remove(*stream_seq);
                 self.pending.forget_exhausted(*stream_seq);
             }
             Op::Trimmed { first } => {
+                if self.pending.first().is_some_and(|(seq, _)| seq < *first) {
+                    self.acked_ns = time_ns;
+                }
                 self.pending.remove_below(*first);
                 self.delivered.stream = self.delivered.stream.max(first.saturating_sub(1));
             }

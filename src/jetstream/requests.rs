@@ -16,7 +16,7 @@ use crate::cluster::view::View;
 use crate::cluster::wire::{NodeMsg, Request, RequestKind};
 use crate::consumer::{ConsumerOutput, Delivery};
 use crate::group::ProposeRefused;
-use crate::ids::{GroupId, Now, ServerId};
+use crate::ids::{AccountId, GroupId, Now, ServerId};
 use crate::limits::{FORWARD_HOPS_MAX, META_WAITING_MAX};
 use crate::reply::Reply;
 use crate::stream::{Answer, Publish};
@@ -43,6 +43,15 @@ impl JetStream {
         if let Some(hosted) = self.consumers.get_mut(&group) {
             hosted.consumer.bounced(now, token);
             self.busy_consumers.insert(group);
+        }
+    }
+
+    /// Pulls whose inbox `unheard` says nobody listens to any more are dropped.
+    pub fn drop_unheard(&mut self, unheard: &mut dyn FnMut(AccountId, &[u8]) -> bool) {
+        for (group, hosted) in self.consumers.iter_mut().filter(|(_, hosted)| hosted.leading) {
+            if hosted.consumer.drop_unheard(unheard) {
+                self.busy_consumers.insert(*group);
+            }
         }
     }
 

@@ -79,6 +79,7 @@ impl Shard {
         self.view.peers.remove(&peer);
         self.system.peer_gone(peer);
         self.front.forget(Node::Server(peer));
+        self.front.lost().server(self.now);
         for group in self.view.leads.forget_server(peer) {
             self.front.stream_subjects(group, Accounts::GLOBAL, None);
             self.forget_stream(group);

@@ -85,13 +85,27 @@ impl Shard {
     }
 
     pub(super) fn on_ack(&mut self, message: Inward) {
-        let Some(ack) = AckSubject::parse(&message.subject) else { return };
-        let names = (std::str::from_utf8(ack.stream), std::str::from_utf8(ack.consumer));
-        let (Ok(stream), Ok(consumer)) = names else { return };
-        let Some(group) = self.view.leads.consumer(message.account, stream, consumer).map(|lead| lead.group) else {
-            return;
-        };
-        self.ask_leader(group, RequestKind::Ack, Inward { headers: None, ..message });
+        let Inward { account, subject, reply, .. } = &message;
+        match self.acknowledged(*account, subject) {
+            Some(group) => self.ask_leader(group, RequestKind::Ack, Inward { headers: None, ..message }),
+            None => self.answer_here(*account, reply.clone(), Some(no_responders(subject)), Bytes::new()),
+        }
+    }
+
+    /// Pulls that nobody waits for any more go, so that no message is spent on them.
+    pub(super) fn drop_unheard(&mut self) {
+        let Some(hints) = self.front.lost().look(self.now) else { return };
+        let front = &mut self.front;
+        if let Some(js) = &mut self.js {
+            js.drop_unheard(&mut |account, inbox| hints.cover(account, inbox) && !front.has_interest(account, inbox));
+        }
+    }
+
+    /// The consumer that an ack is for, if somebody leads it.
+    fn acknowledged(&self, account: AccountId, subject: &[u8]) -> Option<GroupId> {
+        let ack = AckSubject::parse(subject)?;
+        let (stream, consumer) = (std::str::from_utf8(ack.stream).ok()?, std::str::from_utf8(ack.consumer).ok()?);
+        Some(self.view.leads.consumer(account, stream, consumer)?.group)
     }
 
     pub(super) fn ask_leader(&mut self, group: GroupId, kind: RequestKind, message: Inward) {

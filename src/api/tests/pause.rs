@@ -26,6 +26,12 @@ fn a_pause_is_part_of_the_configuration_until_it_is_taken_back() {
     world.commit(call, until);
     let config = |world: &World| world.table.consumer("$G", "A", "c").unwrap().config.clone();
     assert!(config(&world).pause_until.is_some());
+    // A client that repeats or changes its configuration neither ends nor begins a pause.
+    for pause in [r#""1""#, r#""2","pause_until":"2098-01-01T00:00:00Z""#] {
+        let body = r#""durable_name":"c","ack_policy":"explicit","description":"#;
+        world.commit("CONSUMER.CREATE.A.c", &format!(r#"{{"stream_name":"A","config":{{{body}{pause}}}}}"#));
+        assert_eq!(config(&world).pause_until.map(|until| until.to_string()).as_deref(), Some("2099-01-01T00:00:00Z"));
+    }
     let resumed = answer_of(world.decide(call, ""));
     assert_eq!((&resumed["paused"], &resumed["pause_until"]), (&false.into(), &"0001-01-01T00:00:00Z".into()));
     world.commit(call, "");

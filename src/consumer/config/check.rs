@@ -1,11 +1,13 @@
 //! Which configurations are accepted: defaults, the peer's refusals in the peer's order, and what an update may change.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use crate::api::errors::{self, ApiError};
 use crate::limits::{DESCRIPTION_BYTES_MAX, METADATA_BYTES_MAX, NAME_BYTES_MAX};
 use crate::stream::StreamConfig;
 
+use super::PriorityPolicy;
 use super::{ACK_PENDING_DEFAULT, ACK_WAIT_DEFAULT_NS, AckPolicy, ConsumerConfig, DeliverPolicy, INACTIVE_DEFAULT_NS};
-use super::{PriorityPolicy, ReplayPolicy};
 
 /// Waiting pulls of a consumer that does not say (peer: 512).
 const WAITING_DEFAULT: i64 = 512;
@@ -55,10 +57,18 @@ impl ConsumerConfig {
         self.check_start()?;
         self.check_rest()?;
         self.check_served()?;
-        if !self.is_durable() && self.inactive_threshold == 0 {
+        self = self.with_stored_metadata();
+        self.check_metadata()?;
+        Ok(self)
+    }
+
+    /// A new consumer that is not durable goes away by itself; an existing one keeps to what it was made as, whatever
+    /// an update says of its name (peer behaviour).
+    pub fn with_idle_time(mut self, durable: bool) -> Self {
+        if !durable && self.inactive_threshold == 0 {
             self.inactive_threshold = INACTIVE_DEFAULT_NS;
         }
-        Ok(self.with_stored_metadata())
+        self
     }
 
     /// Values below the smallest meaningful one become it; a pedantic request is refused instead.
@@ -173,7 +183,7 @@ impl ConsumerConfig {
     /// What a pull consumer must not carry. Push consumers are refused as a whole.
     fn check_mode(&self, server: &ServerLimits) -> Result<(), ApiError> {
         if !self.deliver_subject.is_empty() {
-            return Err(ApiError::not_supported("push consumers"));
+            return Err(ApiError::not_supported("deliver_subject (push consumers)"));
         }
         if self.rate_limit_bps > 0 {
             return Err(errors::CONSUMER_PULL_WITH_RATE_LIMIT);
@@ -274,17 +284,12 @@ impl ConsumerConfig {
             let number = self.sample_freq.strip_suffix('%').unwrap_or(&self.sample_freq);
             let text = match number.parse::<i64>() {
                 Ok(_) => "<nil>".to_owned(),
-                Err(_) => format!("strconv.Atoi: parsing \"{number}\": invalid syntax"),
+                Err(error) => format!("strconv.Atoi: parsing \"{number}\": {}", go_reason(&error)),
             };
             return Err(errors::CONSUMER_INVALID_SAMPLING.with("err", text));
         }
         if self.is_durable() && !self.name.is_empty() && self.name != self.durable_name {
             return Err(errors::CONSUMER_CREATE_DURABLE_AND_NAME_MISMATCH);
-        }
-        let metadata_bytes: usize = self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if metadata_bytes > METADATA_BYTES_MAX {
-            let limit = format!("{}KB", METADATA_BYTES_MAX / 1024);
-            return Err(errors::CONSUMER_METADATA_LENGTH.with("limit", limit));
         }
         if self.priority_policy == PriorityPolicy::None {
             if !self.priority_groups.is_empty() {
@@ -299,6 +304,16 @@ impl ConsumerConfig {
         Ok(())
     }
 
+    /// The stored keys count too.
+    fn check_metadata(&self) -> Result<(), ApiError> {
+        let bytes: usize = self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if bytes > METADATA_BYTES_MAX {
+            let limit = format!("{}KB", METADATA_BYTES_MAX / 1024);
+            return Err(errors::CONSUMER_METADATA_LENGTH.with("limit", limit));
+        }
+        Ok(())
+    }
+
     /// What the peer would accept and Trestle does not serve.
     fn check_served(&self) -> Result<(), ApiError> {
         if !self.deliver_group.is_empty() {
@@ -306,9 +321,6 @@ impl ConsumerConfig {
         }
         if self.priority_policy != PriorityPolicy::None {
             return Err(ApiError::not_supported("priority_policy"));
-        }
-        if self.replay_policy == ReplayPolicy::Original {
-            return Err(ApiError::not_supported("replay_policy \"original\""));
         }
         if self.sourcing {
             return Err(ApiError::not_supported("sourcing"));
@@ -353,6 +365,14 @@ fn is_name(name: &str) -> bool {
 /// How many of a hundred acks are reported, from `"30"` or `"30%"`.
 pub(crate) fn sample_percent(text: &str) -> Option<u32> {
     text.strip_suffix('%').unwrap_or(text).parse::<u32>().ok()
+}
+
+/// Why Go's reader of numbers refuses one.
+fn go_reason(error: &ParseIntError) -> &'static str {
+    match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    }
 }
 
 /// A duration as Go prints it ("1m0s", "1.5s", "100ms").

@@ -1,9 +1,11 @@
 //! JSON of consumer requests, read as strictly as the peer reads it.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 use crate::api::errors::{self, ApiError};
 
@@ -47,10 +49,27 @@ pub fn parse_create(body: &[u8]) -> Result<CreateRequest, ApiError> {
     if body.len() > REQUEST_BYTES_MAX {
         return Err(errors::BAD_REQUEST);
     }
-    if body.iter().all(u8::is_ascii_whitespace) {
+    let body = body.trim_ascii();
+    if body.is_empty() || body == b"null" {
         return Ok(CreateRequest::default());
     }
-    serde_json::from_slice(body).map_err(|error| errors::INVALID_JSON.with("err", go_words(&error.to_string())))
+    let refuse = |error: &dyn Display| errors::INVALID_JSON.with("err", go_words(&error.to_string()));
+    if body.first() == Some(&b'[') {
+        return Err(refuse(&"json: cannot unmarshal array into Go value of type server.CreateConsumerRequest"));
+    }
+    serde_json::from_slice(body).or_else(|error| in_lower_case(body).ok_or(error)).map_err(|error| refuse(&error))
+}
+
+/// The request with its field names in lower case, should that make a legal one of it: the peer reads them in any case.
+fn in_lower_case(body: &[u8]) -> Option<CreateRequest> {
+    let lower = |fields: Map<String, Value>| -> Map<String, Value> {
+        fields.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
+    };
+    let mut request = lower(serde_json::from_slice(body).ok()?);
+    if let Some(Value::Object(config)) = request.get_mut("config") {
+        *config = lower(std::mem::take(config));
+    }
+    serde_json::from_value(Value::Object(request)).ok()
 }
 
 /// The peer's words for the mistakes that people see, a misspelt field or choice; other texts stay serde's.

@@ -29,7 +29,9 @@ fn create(body: &str) -> Result<ConsumerConfig, ApiError> {
     };
     let request = request.addressed(&stream, form)?;
     let pedantic = request.pedantic;
-    request.config.defaulted(&parent(&stream), &ServerLimits::default(), pedantic)
+    let config = request.config.defaulted(&parent(&stream), &ServerLimits::default(), pedantic)?;
+    let durable = config.is_durable();
+    Ok(config.with_idle_time(durable))
 }
 
 fn table(text: &'static str) -> Vec<(&'static str, &'static str)> {
@@ -97,7 +99,6 @@ fn what_is_not_served_says_so() {
     let cases = [
         r#"{"durable_name":"d","deliver_subject":"push.here"}"#,
         r#"{"durable_name":"d","deliver_group":"g"}"#,
-        r#"{"durable_name":"d","replay_policy":"original"}"#,
         r#"{"durable_name":"d","priority_policy":"overflow","priority_groups":["a"]}"#,
     ];
     for config in cases {

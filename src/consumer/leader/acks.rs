@@ -12,7 +12,7 @@ use crate::consumer::record::Op;
 use crate::ids::{Now, Place, Seq};
 use crate::limits::CONSUMER_INFLIGHT_ACKS_MAX;
 
-use super::{Leader, Outputs, empty_reply, tell};
+use super::{Leader, Outputs, empty_reply, nobody_listens, tell};
 
 /// Longest reason of a `+TERM` that is told on, characters.
 const REASON_CHARS_MAX: usize = 4096;
@@ -27,25 +27,31 @@ impl Leader {
         outputs: &mut Outputs,
     ) {
         let Some(ack) = AckSubject::parse(subject) else { return };
-        let Some(verb) = AckVerb::parse(payload) else { return };
-        let known = ack.stream_seq > 0 && ack.stream_seq <= self.live.delivered.stream;
-        if self.live.config.ack_policy == AckPolicy::None || self.inflight_ops >= CONSUMER_INFLIGHT_ACKS_MAX {
+        let known = ack.stream_seq <= self.live.delivered.stream;
+        if self.live.config.ack_policy == AckPolicy::None {
+            let inbox = answer.map(|(to, subject)| Inbox { to, subject });
+            return outputs.extend(inbox.map(|inbox| nobody_listens(&self.identity, inbox, subject)));
+        }
+        if self.inflight_ops >= CONSUMER_INFLIGHT_ACKS_MAX {
             return;
         }
         self.used_us = now.us;
         self.wake(now);
         let answer = answer.map(|(to, subject)| Inbox { to, subject });
         let seq = ack.stream_seq;
+        let Some(verb) = AckVerb::parse(payload) else { return self.answer_now(answer, outputs) };
         match verb {
             AckVerb::Next { request } => {
                 if known {
-                    self.ack(now, seq, outputs);
+                    self.sample(now, seq, outputs);
+                    self.ack(now, seq);
                 }
                 self.next_after_ack(now, request, answer, outputs);
             }
             _ if !known => {}
             AckVerb::Ack => {
-                self.ack(now, seq, outputs);
+                self.sample(now, seq, outputs);
+                self.ack(now, seq);
                 self.answer_when_applied(answer, outputs);
             }
             AckVerb::Term { reason } => {
@@ -71,8 +77,7 @@ impl Leader {
         }
     }
 
-    fn ack(&mut self, now: Now, seq: Seq, outputs: &mut Outputs) {
-        self.sample(now, seq, outputs);
+    fn ack(&mut self, now: Now, seq: Seq) {
         let pending = &self.live.pending;
         let changes = match self.live.config.ack_policy {
             AckPolicy::All => pending.first().is_some_and(|(first, _)| first <= seq),
@@ -85,7 +90,7 @@ impl Leader {
 
     fn term(&mut self, now: Now, seq: Seq, ack: &AckSubject, reason: &[u8], outputs: &mut Outputs) {
         let about = About { consumer_seq: ack.consumer_seq, stream_seq: seq, deliveries: ack.count };
-        self.ack(now, seq, outputs);
+        self.ack(now, seq);
         let reason: String = String::from_utf8_lossy(reason).chars().take(REASON_CHARS_MAX).collect();
         let event = Event::Terminated { reason: &reason };
         outputs.push_back(ConsumerOutput::Advisory(self.herald.tell(now, event, about)));

@@ -96,7 +96,7 @@ impl Leader {
         let identity = &self.identity;
         self.pulls.end_all(status, |inbox, status| outputs.push_back(tell(identity, inbox, &status, None)));
         for (inbox, request) in self.arrived.drain(..) {
-            let left = Left { messages: request.batch as i64, bytes: request.max_bytes as i64 };
+            let left = Left { messages: request.batch, bytes: request.max_bytes };
             outputs.push_back(tell(identity, inbox, &status(left), None));
         }
     }
@@ -125,10 +125,18 @@ impl Leader {
         self.remember(Sent { seq, count, inbox: inbox.clone() })
     }
 
+    /// Drops the requests that nobody waits for any more, silently, as the peer does; whether there were any.
+    pub(in crate::consumer) fn drop_unheard(&mut self, unheard: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        let before = self.waiting();
+        self.pulls.drop_inboxes(|inbox| unheard(&inbox.subject));
+        self.arrived.retain(|(inbox, _)| !unheard(&inbox.subject));
+        self.waiting() < before
+    }
+
     pub(in crate::consumer) fn bounced(&mut self, now: Now, token: u64) {
         let at = token.checked_sub(self.sent_base).and_then(|at| usize::try_from(at).ok());
         let Some(sent) = at.and_then(|at| self.sent.get(at)).cloned() else { return };
-        self.pulls.drop_inbox(&sent.inbox);
+        self.pulls.drop_inboxes(|inbox| *inbox == sent.inbox);
         self.arrived.retain(|(inbox, _)| *inbox != sent.inbox);
         if sent.seq == 0 {
             return;

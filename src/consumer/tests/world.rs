@@ -151,7 +151,7 @@ impl World {
         let inbox = self.inbox();
         let batch = 1 + self.dice.below(8);
         let request = PullRequest {
-            batch,
+            batch: batch as i64,
             expires_us: self.dice.pick(&[None, Some(500_000), Some(5_000_000)]),
             no_wait: self.dice.one_in(4),
             max_bytes: self.dice.pick(&[0, 0, 120, 400]),
@@ -323,7 +323,10 @@ impl World {
     }
 
     fn on_reply(&mut self, reply: &crate::reply::Reply) {
-        if let Some(seq) = self.awaited.remove(&reply.subject) {
+        let unheard = reply.headers.as_deref().is_some_and(|headers| headers.starts_with(b"NATS/1.0 503"));
+        if unheard {
+            assert_eq!(self.config.ack_policy, AckPolicy::None, "seed {}", self.seed);
+        } else if let Some(seq) = self.awaited.remove(&reply.subject) {
             let first = if self.config.ack_policy == AckPolicy::All { 1 } else { seq };
             self.confirmed.extend(first..=seq);
         } else if let Some(pull) = self.pulls.get_mut(&reply.subject) {
