@@ -122,18 +122,27 @@ pub(super) fn consumer_peers(
     peers
 }
 
-/// The entries by which a stream's consumers follow it to other servers.
-pub(super) fn consumers_follow(facts: &Facts, account: &str, slot: &StreamSlot, peers: &[u64]) -> Vec<MetaEntry> {
+/// The entries by which a stream's consumers follow it to other servers. One that asks for more replicas than the stream
+/// keeps asks for as many from now on (peer behaviour): it could not be edited otherwise.
+pub(super) fn consumers_follow(
+    facts: &Facts,
+    account: &str,
+    slot: &StreamSlot,
+    replicas: i64,
+    peers: &[u64],
+) -> Vec<MetaEntry> {
     let follow = |(name, consumer): (&String, &ConsumerSlot)| {
         let mut chosen = consumer_peers(facts, Some(slot), peers, &consumer.config, &consumer.peers);
         let mut there = consumer.peers.clone();
         chosen.sort_unstable();
         there.sort_unstable();
-        (chosen != there).then(|| MetaEntry::PutConsumer {
+        let mut config = consumer.config.clone();
+        config.num_replicas = config.num_replicas.min(replicas);
+        (chosen != there || config != consumer.config).then(|| MetaEntry::PutConsumer {
             account: account.to_owned(),
             stream: slot.config.name.clone(),
             name: name.clone(),
-            config: Box::new(consumer.config.clone()),
+            config: Box::new(config),
             created_ns: consumer.created_ns,
             peers: chosen,
             asked: None,

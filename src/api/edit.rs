@@ -81,7 +81,7 @@ fn put(facts: &Facts, slot: &StreamSlot, config: StreamConfig, peers: Vec<u64>, 
     let led = choose::is_led(facts, slot.group());
     let by_leader = led && config != slot.config;
     let answer = super::stream::updated_without_leader(facts, slot, &config, &peers);
-    let mut entries = consumers_follow(facts, &facts.account.name, slot, &peers);
+    let mut entries = consumers_follow(facts, &facts.account.name, slot, config.num_replicas, &peers);
     entries.insert(0, put_stream(facts, slot, config, peers, asked.filter(|_| by_leader)));
     if by_leader {
         return MetaVerdict::Propose(entries);
@@ -149,7 +149,7 @@ pub(super) fn remove_peer(facts: &Facts, call: Call, name: &str, body: &[u8]) ->
     }
     let peers = without(facts, slot, ServerId(leaving)).map_err(|_| errors::PEER_REMAP)?;
     let mut entries = vec![put_stream(facts, slot, slot.config.clone(), peers.clone(), None)];
-    entries.extend(consumers_follow(facts, &facts.account.name, slot, &peers));
+    entries.extend(consumers_follow(facts, &facts.account.name, slot, slot.config.num_replicas, &peers));
     Ok(MetaVerdict::ProposeAnd { entries, then: Box::new(MetaVerdict::Answer(render::success(call))) })
 }
 

@@ -78,6 +78,6 @@ pub(super) fn replaced(facts: &Facts, account: &str, slot: &StreamSlot, leaving:
         peers: peers.clone(),
         asked: None,
     }];
-    entries.extend(consumers_follow(facts, account, slot, &peers));
+    entries.extend(consumers_follow(facts, account, slot, slot.config.num_replicas, &peers));
     entries
 }

@@ -16,5 +16,9 @@ pub fn unfinished(facts: &Facts, slot: &StreamSlot) -> Vec<MetaEntry> {
     let evicted = |server: &&u64| facts.table.evicted.contains_key(server);
     let gone = slot.peers.iter().find(evicted).map(|server| ServerId(*server));
     let elsewhere = gone.map(|gone| evict::replaced(facts, &facts.account.name, slot, gone)).unwrap_or_default();
-    if elsewhere.is_empty() { consumers_follow(facts, &facts.account.name, slot, &slot.peers) } else { elsewhere }
+    if elsewhere.is_empty() {
+        consumers_follow(facts, &facts.account.name, slot, slot.config.num_replicas, &slot.peers)
+    } else {
+        elsewhere
+    }
 }

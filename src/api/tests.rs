@@ -4,6 +4,7 @@
 //! `testdata/single.txt` is a conversation: `+` a message published (subject, header, payload), `>` a request (subject
 //! below `$JS.API.`, body), `<` its answers. Times are written TIME, line ends of headers `|`.
 
+mod follow;
 mod pause;
 mod room;
 

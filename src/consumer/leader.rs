@@ -71,6 +71,7 @@ pub(super) struct Leader {
     pub(super) cursor_stale: bool,
     pub(super) pace: Option<Pace>,
     pub(super) pulls: PullQueue,
+    pub(super) replicated: bool,
     /// Requests that came since the last turn.
     pub(super) arrived: VecDeque<(Inbox, PullRequest)>,
     full_checked_us: u64,
@@ -115,6 +116,7 @@ impl Leader {
             pace: Pace::new(&live.config, source),
             filters,
             pulls: PullQueue::new(waiting_max.unwrap_or(PULL_WAITING_MAX)),
+            replicated: false,
             arrived: VecDeque::new(),
             full_checked_us: 0,
             redelivery: VecDeque::new(),

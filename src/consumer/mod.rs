@@ -177,6 +177,18 @@ impl Consumer {
         self.leader.is_some()
     }
 
+    /// Whether any leader has chosen where delivery starts, as far as this replica knows.
+    pub fn has_begun(&self) -> bool {
+        self.applied.started || !self.log.is_empty()
+    }
+
+    /// The leader of several replicas ends some pulls in other words.
+    pub fn set_replicated(&mut self, replicated: bool) {
+        if let Some(leader) = &mut self.leader {
+            leader.replicated = replicated;
+        }
+    }
+
     /// Takes the next output; drain until `None` after every batch of input.
     pub fn poll_output(&mut self) -> Option<ConsumerOutput> {
         self.outputs.pop_front()

@@ -240,7 +240,13 @@ impl PullQueue {
 
     /// Ends requests whose time is over, and sends heartbeats of the others. When any of them has something due, those that
     /// do not wait for more end too, even while unacknowledged messages hold deliveries up (peer behaviour).
-    pub fn on_time(&mut self, now_us: u64, beat: &Status, mut tell: impl FnMut(Inbox, Status)) {
+    pub fn on_time(
+        &mut self,
+        now_us: u64,
+        beat: &Status,
+        end: &impl Fn(Left, bool) -> Status,
+        mut tell: impl FnMut(Inbox, Status),
+    ) {
         if self.next_timer().is_none_or(|at| at > now_us) {
             return;
         }
@@ -250,7 +256,7 @@ impl PullQueue {
                 return false;
             }
             if pull.is_served() {
-                tell(pull.inbox.clone(), Status::NoMessages);
+                tell(pull.inbox.clone(), end(pull.left(), pull.delivered > 0));
                 return false;
             }
             if pull.heartbeat_us > 0 && pull.heartbeat_at_us <= now_us {
@@ -261,12 +267,13 @@ impl PullQueue {
         });
     }
 
-    /// There is nothing more to deliver: ends requests that do not wait for more.
-    pub fn on_end(&mut self, mut tell: impl FnMut(Inbox, Status)) {
+    /// There is nothing more to deliver: ends requests that do not wait for more. `end` says how, from what a request did not
+    /// get and whether it got any.
+    pub fn on_end(&mut self, end: &impl Fn(Left, bool) -> Status, mut tell: impl FnMut(Inbox, Status)) {
         self.queue.retain(|pull| {
             let done = pull.is_served();
             if done {
-                tell(pull.inbox.clone(), Status::NoMessages);
+                tell(pull.inbox.clone(), end(pull.left(), pull.delivered > 0));
             }
             !done
         });

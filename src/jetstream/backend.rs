@@ -323,6 +323,7 @@ impl JetStream {
         if !hosted.leading {
             return;
         }
+        hosted.consumer.set_replicated(slot.peers.len() > 1);
         let asked = slot.asked.clone();
         let update = hosted.created;
         let differs = hosted.consumer.config() != &slot.config;
@@ -354,6 +355,8 @@ impl JetStream {
         let Some(stream) = self.streams.get(&hosted.stream) else { return };
         let led = std::mem::replace(&mut hosted.leading, leading);
         let old_term = std::mem::replace(&mut hosted.term, term);
+        // A leader that began has answered whoever asked for the consumer, in the same turn.
+        hosted.created |= hosted.consumer.has_begun();
         hosted.consumer.lead(now, leading, &stream.stream);
         self.busy_consumers.insert(group);
         if leading {

@@ -50,9 +50,9 @@ impl Leader {
     pub(in crate::consumer) fn beat(&mut self, now: Now, outputs: &mut Outputs) {
         let delivered = self.live.delivered;
         let beat = Status::Heartbeat { consumer_seq: delivered.consumer, stream_seq: delivered.stream };
-        let identity = &self.identity;
+        let (identity, end) = (&self.identity, self.end());
         let mut beats = Vec::new();
-        self.pulls.on_time(now.us, &beat, |inbox, status| {
+        self.pulls.on_time(now.us, &beat, &end, |inbox, status| {
             if status == beat {
                 beats.push(inbox);
             } else {
@@ -86,10 +86,17 @@ impl Leader {
         }
     }
 
+    /// What a pull that does not wait for more is told. The peer's replicated consumers, whose deliveries are still on their
+    /// way then, say what it did not get.
+    fn end(&self) -> impl Fn(Left, bool) -> Status + use<> {
+        let timeout = self.replicated && self.live.config.ack_policy != AckPolicy::None;
+        move |left, some| if timeout && some { Status::Timeout(left) } else { Status::NoMessages }
+    }
+
     /// Nothing is left to deliver: ends pulls that do not wait for more.
     pub(in crate::consumer) fn end_of_stream(&mut self, outputs: &mut Outputs) {
-        let identity = &self.identity;
-        self.pulls.on_end(|inbox, status| outputs.push_back(tell(identity, inbox, &status, None)));
+        let (identity, end) = (&self.identity, self.end());
+        self.pulls.on_end(&end, |inbox, status| outputs.push_back(tell(identity, inbox, &status, None)));
     }
 
     pub(in crate::consumer) fn end_pulls(&mut self, status: &dyn Fn(Left) -> Status, outputs: &mut Outputs) {

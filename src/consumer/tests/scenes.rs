@@ -275,6 +275,26 @@ fn a_replay_keeps_the_gaps_of_what_was_there_when_it_began() {
 }
 
 #[test]
+fn a_follower_knows_that_a_leader_has_begun() {
+    let config = explicit();
+    let mut follower = Consumer::new(GroupId(2), GroupId(1), AccountId(0), "S", "c", config.clone(), 1);
+    assert!(!follower.has_begun());
+    let scene = Scene::new(config, 1);
+    assert!(scene.consumer.has_begun());
+    follower.restore(&scene.consumer.checkpoint()).expect("own checkpoint");
+    assert!(follower.has_begun());
+}
+
+#[test]
+fn a_replicated_consumer_says_what_a_pull_that_does_not_wait_did_not_get() {
+    let mut scene = Scene::new(explicit(), 1);
+    scene.consumer.set_replicated(true);
+    let body = "{\"batch\":3,\"no_wait\":true}";
+    assert_eq!(scene.pull("p", body), "p<-1.1.1.1.0; p: 408 Request Timeout|Messages: 2|Bytes: 0");
+    assert_eq!(scene.pull("q", body), "q: 404 No Messages", "it got none");
+}
+
+#[test]
 fn pulls_of_an_inbox_without_listeners_go_silently() {
     let mut scene = Scene::new(explicit(), 0);
     scene.pull("p", "1");
