@@ -124,4 +124,13 @@ fn a_leader_that_loses_its_majority_says_so() {
     assert_eq!(text(&lost, "type").as_deref(), Some("io.nats.jetstream.advisory.v1.stream_quorum_lost"));
     assert_eq!(lost.matches(r#""peer":"#).count(), 3, "{lost}");
     assert_eq!(text(&system.hears("STREAM.QUORUM_LOST.S", ""), "account").as_deref(), Some("APP"));
+    // The operator reads the same in the log.
+    let server = &cluster.servers[leader];
+    for line in [
+        "[INF] JetStream cluster new stream leader for 'APP > S'",
+        "[WRN] JetStream cluster stream 'APP > S' has NO quorum, stalled",
+        "[INF] JetStream cluster no metadata leader",
+    ] {
+        wait_for(line, || server.log().contains(line).then_some(()));
+    }
 }

@@ -124,7 +124,11 @@ impl Core {
     }
 
     pub fn log(&mut self, level: LogLevel, text: String) {
-        self.outputs.push_back(GroupOutput::Log { level, text });
+        self.outputs.push_back(GroupOutput::Log { group: None, level, text });
+    }
+
+    pub fn log_of(&mut self, group: GroupId, level: LogLevel, text: String) {
+        self.outputs.push_back(GroupOutput::Log { group: Some(group), level, text });
     }
 
     /// Whether entries of so many bytes can be promised a place in the log.

@@ -62,14 +62,13 @@ impl Replica {
         }
         if self.is_alone(core) {
             self.heal.lost.insert(index);
-            let text =
-                format!("group {}: entry {index} is damaged and there is no other replica to heal it", self.id.0);
-            core.log(LogLevel::Error, text);
+            let text = format!("entry {index} is damaged and there is no other replica to heal it");
+            core.log_of(self.id, LogLevel::Error, text);
             return;
         }
         self.heal.damaged.insert(index);
-        let text = format!("group {}: entry {index} is damaged; asking another replica for it", self.id.0);
-        core.log(LogLevel::Error, text);
+        let text = format!("entry {index} is damaged; asking another replica for it");
+        core.log_of(self.id, LogLevel::Error, text);
         self.heal.ask_at = Some(now.us);
         self.fence(core);
         core.dirty.insert(self.id);
@@ -196,7 +195,7 @@ impl Replica {
         if healed == 0 {
             return;
         }
-        core.log(LogLevel::Info, format!("group {}: {healed} damaged entries healed from another replica", self.id.0));
+        core.log_of(self.id, LogLevel::Info, format!("{healed} damaged entries healed from another replica"));
         self.heal.ask_at = (!self.heal.is_whole()).then_some(now.us);
         if self.heal.is_whole() {
             self.fence(core);

@@ -106,7 +106,9 @@ pub enum GroupOutput {
     Broken {
         why: String,
     },
+    /// For the operator; about one group, or about the store of this core.
     Log {
+        group: Option<GroupId>,
         level: LogLevel,
         text: String,
     },

@@ -194,9 +194,10 @@ impl Replica {
                 return;
             }
             if !self.stage(entries, bodies) {
-                core.log(
+                core.log_of(
+                    self.id,
                     LogLevel::Warn,
-                    format!("group {}: an append of {} does not carry what it announces; dropped", self.id.0, from.0),
+                    format!("an append of {from} does not carry what it announces; dropped"),
                 );
                 return;
             }

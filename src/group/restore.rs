@@ -334,12 +334,10 @@ impl Replica {
             return self.close_damaged(core, now, format!("entry {from} is lost and there is no other replica"));
         }
         (restore.voteless, restore.committed) = (true, restore.committed.min(from - 1));
-        core.log(
+        core.log_of(
+            self.id,
             LogLevel::Error,
-            format!(
-                "group {}: entry {from} is lost; its log ends before it until the leader has sent the rest",
-                self.id.0
-            ),
+            format!("entry {from} is lost; its log ends before it until the leader has sent the rest"),
         );
         self.note_forgotten(core);
         let _ = core.disk.truncate(self.id, from);
@@ -376,9 +374,10 @@ impl Replica {
 
     /// The state is lost: what remains of the log has no beginning. The leader sends everything.
     fn start_over(&mut self, core: &mut Core) {
-        core.log(
+        core.log_of(
+            self.id,
             LogLevel::Error,
-            format!("group {}: its checkpoint is damaged; everything is asked from the leader again", self.id.0),
+            "its checkpoint is damaged; everything is asked from the leader again".into(),
         );
         let _ = core.disk.truncate(self.id, 1);
         self.note_forgotten(core);
@@ -400,7 +399,7 @@ impl Replica {
     }
 
     fn close_damaged(&mut self, core: &mut Core, _now: Now, why: String) {
-        core.log(LogLevel::Error, format!("group {}: {why}; it stays closed", self.id.0));
+        core.log_of(self.id, LogLevel::Error, format!("{why}; it stays closed"));
         self.phase = Phase::Closed;
         core.busy.remove(&self.id);
     }
@@ -503,11 +502,11 @@ impl Replica {
     /// It leads though a majority restarted: everybody agreed that nobody knows more.
     pub(super) fn began_anew(&mut self, core: &mut Core) {
         let text = format!(
-            "group {}: a majority of its replicas restarted, and it is kept in memory; it goes on with what this replica \
+            "a majority of its replicas restarted, and it is kept in memory; it goes on with what this replica \
              has, up to {}: what only the others had is lost",
-            self.id.0, self.commit
+            self.commit
         );
-        core.log(LogLevel::Warn, text);
+        core.log_of(self.id, LogLevel::Warn, text);
     }
 
     /// The leader has confirmed that nothing forgotten is missing.
@@ -517,7 +516,7 @@ impl Replica {
             let _ = core.disk.append_forgotten(self.id, self.epoch, Some(upto));
         }
         core.output(GroupOutput::Whole { group: self.id, upto });
-        core.log(LogLevel::Info, format!("group {}: this replica is whole again and votes", self.id.0));
+        core.log_of(self.id, LogLevel::Info, "this replica is whole again and votes".into());
     }
 }
 

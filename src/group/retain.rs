@@ -139,8 +139,8 @@ impl Replica {
         match written {
             Ok(()) => self.retain.writing = Some(index),
             Err(NoRoom::TooLarge) => {
-                let text = format!("group {}: a state of {bytes} bytes is too large to be stored", self.id.0);
-                core.log(LogLevel::Error, text);
+                let text = format!("a state of {bytes} bytes is too large to be stored");
+                core.log_of(self.id, LogLevel::Error, text);
             }
             // The next threshold tries again.
             Err(_) => {}

@@ -84,11 +84,12 @@ impl Replica {
             Output::SendSnapshot { to } => self.start_sender(core, now, server(to)),
             Output::Healed => self.remembered(core),
             Output::BeganAnew => self.began_anew(core),
-            Output::Diverged { from, index } => core.log(
+            Output::Diverged { from, index } => core.log_of(
+                self.id,
                 LogLevel::Error,
                 format!(
-                    "group {}: the log of {} contradicts what is committed here at {index}; two histories have met",
-                    self.id.0, from.0
+                    "the log of {} contradicts what is committed here at {index}; two histories have met",
+                    server(from)
                 ),
             ),
             // A catch-up announces itself; reads are not asked for.
@@ -149,15 +150,15 @@ impl Replica {
                     self.writes.push_front(write);
                     core.blocked.insert(self.id);
                     if why != NoRoom::Busy && !std::mem::replace(&mut self.write_refused, true) {
-                        let text = format!("group {}: no space for its log; it waits", self.id.0);
-                        core.log(LogLevel::Warn, text);
+                        let text = "no space for its log; it waits".into();
+                        core.log_of(self.id, LogLevel::Warn, text);
                     }
                     return;
                 }
             }
         }
         if std::mem::take(&mut self.write_refused) {
-            core.log(LogLevel::Info, format!("group {}: there is space for its log again", self.id.0));
+            core.log_of(self.id, LogLevel::Info, "there is space for its log again".into());
         }
     }
 

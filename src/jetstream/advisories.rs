@@ -45,7 +45,7 @@ struct Body<'a> {
 
 /// A leader came, or the majority went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+pub(super) enum Turn {
     Elected,
     QuorumLost,
 }
@@ -129,6 +129,9 @@ impl JetStream {
 
     /// A group's leader is another one, or none. `led`: this replica led before.
     pub(super) fn tell_role(&mut self, now: Now, view: &View, group: GroupId, led: bool, leader: Option<ServerId>) {
+        if group == GroupId::META {
+            self.log_meta_leader(view, leader);
+        }
         let leads = self.leads(group);
         let turn = if leads && !led {
             Turn::Elected
@@ -141,7 +144,10 @@ impl JetStream {
         match status.kind {
             GroupKind::Meta if turn == Turn::Elected => self.tell_meta_leader(now, view, &status),
             GroupKind::Meta => {}
-            GroupKind::Stream | GroupKind::Consumer => self.tell_turn(now, view, turn, &status),
+            GroupKind::Stream | GroupKind::Consumer => {
+                self.log_turn(turn, &status);
+                self.tell_turn(now, view, turn, &status);
+            }
         }
     }
 

@@ -42,10 +42,8 @@ impl JetStream {
     }
 
     fn drop_left(&mut self, now: Now, group: GroupId) {
-        let stream = self.streams.get(&group).map(|hosted| format!("stream {:?}", hosted.key.1));
-        let consumer = || self.consumers.get(&group).map(|hosted| format!("consumer {:?}", hosted.name));
-        if let Some(what) = stream.or_else(consumer) {
-            self.log(Level::Info, format!("{what} goes on without this server; its replica here is dropped"));
+        if self.streams.contains_key(&group) || self.consumers.contains_key(&group) {
+            self.log_of(group, Level::Info, "goes on without this server; its replica here is dropped");
         }
         self.close(now, group);
     }
@@ -85,7 +83,7 @@ impl JetStream {
         if self.accounts.id(&key.0).is_none() {
             return;
         }
-        self.log(Level::Info, format!("group {} counts on a replica here that is gone; it begins empty", group.0));
+        self.log_of(group, Level::Info, "its other replicas count on one here that is gone; it begins empty");
         self.open_stream(now, &key, true);
         if let Some(name) = name {
             self.open_consumer(now, &key, &name, true);
@@ -95,7 +93,7 @@ impl JetStream {
     }
 
     /// The stream, and if it is one's, the consumer that the table has under this group.
-    fn find(&self, group: GroupId) -> Option<(StreamKey, Option<String>)> {
+    pub(super) fn find(&self, group: GroupId) -> Option<(StreamKey, Option<String>)> {
         let of_home = |id: u64| GroupId(id).home_key() == group.home_key();
         for (key, slot) in self.table.streams().filter(|(_, slot)| of_home(slot.group)) {
             if slot.group() == group {

@@ -31,6 +31,8 @@ pub(super) struct Meta {
     pub(super) forming: Option<Forming>,
     pub(super) opened: bool,
     pub(super) leading: bool,
+    /// Who leads, as the log was last told.
+    pub(super) said_leader: Option<ServerId>,
     term: u64,
     facts: ServerFacts,
     cluster_id: Option<String>,
@@ -75,6 +77,7 @@ impl Meta {
             forming,
             opened: false,
             leading: false,
+            said_leader: None,
             term: 0,
             facts: options.facts.clone(),
             cluster_id: options.cluster_id.clone(),

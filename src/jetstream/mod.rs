@@ -16,6 +16,7 @@ mod fetch;
 mod gather;
 mod hosted;
 mod leaving;
+mod lines;
 mod links;
 mod meta;
 mod outputs;

@@ -36,7 +36,8 @@ impl JetStream {
             GroupOutput::SpaceBack => self.on_space(now, false),
             GroupOutput::SpaceWanted => self.give_space_back(now),
             GroupOutput::Broken { why } => self.out.push_back(JsOutput::Broken { why }),
-            GroupOutput::Log { level, text } => self.log(level_of(level), text),
+            GroupOutput::Log { group: Some(group), level, text } => self.log_of(group, level_of(level), &text),
+            GroupOutput::Log { group: None, level, text } => self.log(level_of(level), text),
         }
     }
 
@@ -226,7 +227,8 @@ impl JetStream {
     /// going on would make this replica differ from the others in silence.
     fn must(&mut self, group: GroupId, done: Result<(), String>) {
         if let Err(why) = done {
-            let why = format!("the log of group {} cannot be understood by this version: {why}", group.0);
+            let title = self.title(group);
+            let why = format!("the log of {title} cannot be understood by this version: {why}");
             self.out.push_back(JsOutput::Broken { why });
         }
     }

@@ -40,7 +40,7 @@ impl Replica {
             CatchupStep::End { session, parts } => self.on_end(core, now, from, session, parts),
             CatchupStep::Ack { session, part } => self.on_ack(core, now, from, session, part),
             CatchupStep::Abort { session, why } => {
-                core.log(LogLevel::Warn, format!("group {}: {from} gives the catch-up up: {why}", self.id.0));
+                core.log_of(self.id, LogLevel::Warn, format!("{from} gives the catch-up up: {why}"));
                 self.on_abort(core, now, from, session);
             }
             CatchupStep::Want { first, last } => self.on_want(core, from, first, last),

@@ -87,7 +87,7 @@ impl Replica {
             }
             self.marked = Some(own_last);
         }
-        core.log(LogLevel::Info, format!("group {}: receiving its state as of entry {}", self.id.0, begin.index));
+        core.log_of(self.id, LogLevel::Info, format!("receiving its state as of entry {}", begin.index));
         self.receiver = Some(Receiver {
             from,
             session: begin.session,
@@ -137,7 +137,7 @@ impl Replica {
             // Not acknowledged: the sender asks again.
             Store::NoRoom => self.receiver = Some(receiver),
             Store::Nonsense => {
-                core.log(LogLevel::Warn, format!("group {}: {from} streams nonsense; dropped", self.id.0));
+                core.log_of(self.id, LogLevel::Warn, format!("{from} streams nonsense; dropped"));
                 let why = "a part is not what it should be".into();
                 core.catchup(from, self.id, self.epoch, CatchupStep::Abort { session, why });
             }

@@ -145,7 +145,7 @@ impl Replica {
             .into_iter()
             .fold(core.options.seed, |mixed, next| super::super::mix(mixed ^ super::super::mix(next)));
         self.senders.insert(to, Sender::new(session, now));
-        core.log(LogLevel::Info, format!("group {}: streaming its state to {to}", self.id.0));
+        core.log_of(self.id, LogLevel::Info, format!("streaming its state to {to}"));
     }
 
     /// The machine's state is here: catch-ups that waited for it begin.
@@ -213,7 +213,7 @@ impl Replica {
         let Some(sender) = self.senders.remove(&to) else { return };
         let level = if ok { LogLevel::Info } else { LogLevel::Warn };
         let how = if ok { "has" } else { "did not get" };
-        core.log(level, format!("group {}: {to} {how} the state as of entry {}", self.id.0, sender.index));
+        core.log_of(self.id, level, format!("{to} {how} the state as of entry {}", sender.index));
         if let Some(node) = self.node.as_mut() {
             node.snapshot_sent(now.us, raft::NodeId(to.0), sender.index, ok);
         }

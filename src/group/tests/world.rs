@@ -433,7 +433,7 @@ impl World {
             }
             GroupOutput::Send { to, msg } => self.transmit(at, to, msg),
             GroupOutput::Broken { why } => server.broken = Some(why),
-            GroupOutput::Log { level, text } => server.logs.push((level, text)),
+            GroupOutput::Log { level, text, .. } => server.logs.push((level, text)),
             GroupOutput::Checkpointed { group, index } => {
                 if let Some(first) = server.machines[&group].checkpointed(index) {
                     groups.release(group, first);
