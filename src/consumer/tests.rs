@@ -1,5 +1,6 @@
 //! Whole consumers: scenes that a reader can follow, a random world against a dumb model, and damaged bytes.
 
+mod answers;
 mod index;
 mod mutate;
 mod scenes;
