@@ -109,6 +109,11 @@ impl JetStream {
     pub fn tally(&self) -> Tally {
         self.tallies.sum()
     }
+
+    /// The same by account; one that never asked is not there.
+    pub fn tally_by_account(&self) -> impl Iterator<Item = (AccountId, Tally)> {
+        self.tallies.0.iter().map(|(account, tally)| (*account, *tally))
+    }
 }
 
 fn is_part(reply: &Bytes) -> bool {

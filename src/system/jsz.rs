@@ -209,7 +209,7 @@ fn account_details(scene: &Scene, options: &JszOptions, sums: &Sums) -> Vec<Acco
 fn account_detail(scene: &Scene, name: &str, sums: &Sums) -> AccountDetail {
     let none = AccountPart::default();
     let part = sums.js.accounts.get(name).unwrap_or(&none);
-    let mut stats = Stats::of_account(Some(part), 0, 0);
+    let mut stats = Stats::of_account(Some(part), part.api.total, part.api.errors);
     let bounds = scene.config().account_jetstream(name).unwrap_or_default();
     // The peer shows "no bound" as -1 in an unsigned field.
     stats.reserved_memory = bounds.memory_bytes_max.unwrap_or(u64::MAX);

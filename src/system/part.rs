@@ -19,7 +19,7 @@ use crate::consumer::ConsumerInfo;
 use crate::group::GroupStatus;
 use crate::ids::{AccountId, CoreId, GroupId};
 use crate::jetstream::{HostedConsumer, HostedStream, JetStream, Tally};
-use crate::stream::config::StorageKind;
+use crate::stream::config::{META_LEVEL, META_VERSION, StorageKind};
 use crate::stream::{StreamConfig, StreamState};
 
 #[derive(Debug, Default)]
@@ -71,6 +71,7 @@ pub struct JsPart {
 /// What a core stores for one account.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct AccountPart {
+    pub api: Tally,
     pub memory_bytes: u64,
     pub file_bytes: u64,
     /// By name; only when the request wants streams.
@@ -137,6 +138,11 @@ fn js_part(scene: &Scene, options: &JszOptions) -> JsPart {
         part.consumers_led += u64::from(hosted.leading);
         part.replicated += u64::from(js.status(*group).as_ref().is_some_and(is_replicated));
     }
+    for (account, tally) in js.tally_by_account() {
+        if let Some(account) = scene.accounts().get(account) {
+            part.accounts.entry(account.name.clone()).or_default().api = tally;
+        }
+    }
     for account in part.accounts.values_mut() {
         account.streams.sort_by(|a, b| a.name.cmp(&b.name));
     }
@@ -190,6 +196,9 @@ fn stream_detail(
     let stream = &hosted.stream;
     let peers = js.table().stream(&hosted.key.0, &hosted.key.1).map(|slot| slot.peers.clone()).unwrap_or_default();
     let cluster = status.and_then(|status| cluster_of(scene, stream.account(), status, &peers));
+    // A server that stands alone leads its streams, and says so here.
+    let alone = || serde_json::json!({"leader": scene.server.name()});
+    let cluster = if scene.config().cluster.is_none() { Some(alone()) } else { cluster };
     let consumers: Vec<&HostedConsumer> = hosted.consumers.iter().filter_map(|id| js.consumers().get(id)).collect();
     let mut state = stream.state();
     state.consumer_count = consumers.len() as u64;
@@ -198,7 +207,7 @@ fn stream_detail(
         created: super::text::time_text(stream.created_ns()),
         stream_raft_group: if options.raft { raft_group(cluster.as_ref()) } else { None },
         cluster,
-        config: options.config.then(|| stream.config().shown()),
+        config: options.config.then(|| stream.config().clone()),
         state,
         consumer_detail: Vec::new(),
         consumer_raft_groups: Vec::new(),
@@ -230,9 +239,12 @@ fn consumer_info(
     let status = js.status(identity.group);
     let cluster = status.and_then(|status| cluster_of(scene, identity.account, &status, &peers));
     let mut info = hosted.consumer.info(scene.now, &stream.stream, cluster);
-    if !options.config {
-        info.config = None;
-    }
+    info.config = info.config.take().filter(|_| options.config).map(|mut config| {
+        // What the API adds of its own server stays away from pages.
+        config.metadata.remove(META_VERSION);
+        config.metadata.remove(META_LEVEL);
+        config
+    });
     info
 }
 
@@ -328,6 +340,8 @@ impl JsPart {
         self.file_bytes += more.file_bytes;
         for (name, more) in &more.accounts {
             let sum = self.accounts.entry(name.clone()).or_default();
+            sum.api.total += more.api.total;
+            sum.api.errors += more.api.errors;
             sum.memory_bytes += more.memory_bytes;
             sum.file_bytes += more.file_bytes;
             sum.streams.extend(more.streams.iter().cloned());
