@@ -22,7 +22,7 @@ use super::lang::{self, LangError};
 use super::options::{Auth, Cluster, Config, GLOBAL_ACCOUNT, HostPort, JetStream, Secret, User};
 use super::place::Note;
 use super::report::{Problem, Report};
-use super::source::Source;
+use super::source::{Digested, Source};
 use super::toml;
 use super::tree::Map;
 use crate::args::Flags;
@@ -58,14 +58,16 @@ impl std::error::Error for LoadError {}
 ///
 /// A file that ends in `.toml` is TOML, every other one is in the peer's language.
 pub fn load(source: &dyn Source, flags: &Flags) -> Result<Config, LoadError> {
+    let source = Digested::new(source);
     let map = match flags.config.as_deref().filter(|path| !path.as_os_str().is_empty()) {
-        Some(path) => Some((path, read(source, path).map_err(LoadError::Lang)?)),
+        Some(path) => Some((path, read(&source, path).map_err(LoadError::Lang)?)),
         None => None,
     };
     let mut report = Report::default();
     let mut draft = Draft::default();
     if let Some((path, map)) = &map {
         draft.config.file = Some(path.to_path_buf());
+        draft.config.digest = source.digest();
         if map.is_empty() {
             report.notes.push(Note { text: format!("{}: config has no values or is empty", path.display()) });
         }

@@ -25,6 +25,8 @@ pub const CORES_MAX: u16 = 256;
 pub struct Config {
     /// The file it came from; `None` when flags alone configured the server.
     pub file: Option<PathBuf>,
+    /// `sha256:..` of the texts that were read, so that two servers or two moments can be compared; empty without a file.
+    pub digest: String,
     /// `None`: the server uses its id as its name, as the peer does.
     pub server_name: Option<String>,
     /// Placement tags, lower-cased and trimmed as the peer keeps them, first one wins.
@@ -63,6 +65,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             file: None,
+            digest: String::new(),
             server_name: None,
             server_tags: Vec::new(),
             server_metadata: BTreeMap::new(),

@@ -1,9 +1,12 @@
 //! Where configuration text comes from: files and the environment, behind a trait so that everything that reads
 //! the language is a function of values and can be tested without either.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
 
 /// What the readers may ask of the outside.
 pub trait Source {
@@ -34,6 +37,38 @@ impl Source for Disk {
             return None;
         }
         std::env::var(name).ok()
+    }
+}
+
+/// Takes the digest of every file that is read through it, in their order: the same digest, the same texts.
+pub struct Digested<'s> {
+    source: &'s dyn Source,
+    hash: RefCell<Sha256>,
+}
+
+impl<'s> Digested<'s> {
+    pub fn new(source: &'s dyn Source) -> Digested<'s> {
+        Digested { source, hash: RefCell::new(Sha256::new()) }
+    }
+
+    /// `sha256:` and the digest so far.
+    pub fn digest(&self) -> String {
+        let hash = self.hash.borrow().clone().finalize();
+        hash.iter().fold("sha256:".to_string(), |text, byte| text + &format!("{byte:02x}"))
+    }
+}
+
+impl Source for Digested<'_> {
+    fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let bytes = self.source.read(path, bytes_max)?;
+        // The length keeps two files apart from one that is both.
+        self.hash.borrow_mut().update((bytes.len() as u64).to_le_bytes());
+        self.hash.borrow_mut().update(&bytes);
+        Ok(bytes)
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.source.variable(name)
     }
 }
 

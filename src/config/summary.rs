@@ -8,7 +8,7 @@ use super::options::{Cluster, Config, JetStream};
 /// What `-t` prints: the peer's sentence, then the lines.
 pub fn checked(config: &Config) -> String {
     let file = config.file.as_deref().unwrap_or(Path::new("")).display();
-    format!("nats-server: configuration file {file} is valid\n{}", lines(config).join("\n"))
+    format!("nats-server: configuration file {file} is valid ({})\n{}", config.digest, lines(config).join("\n"))
 }
 
 /// The lines, without a newline at their ends.

@@ -104,7 +104,7 @@ pub fn greet(plan: &Plan) {
     log(format!("  ID:       {}", plan.server_id));
     log(format!("  Cores:    {}", plan.cores));
     if let Some(file) = &plan.config.file {
-        log(format!("Using configuration file: {}", file.display()));
+        log(format!("Using configuration file: {} ({})", file.display(), plan.config.digest));
     }
     for note in &plan.config.notes {
         plan.logger.warn(&note.text);

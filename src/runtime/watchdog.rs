@@ -45,6 +45,8 @@ pub fn watch(
     let watched = |bell: &Arc<Bell>| Watched { bell: bell.clone(), rung_us: start_us, stuck: false };
     let mut cores: Vec<Watched> = bells.iter().map(watched).collect();
     let mut looked_us = start_us;
+    // Pages show what the process uses from the first moment on.
+    vitals();
     while !stop.load(Ordering::Relaxed) {
         let now_us = clock.now().us;
         if now_us >= looked_us + VITALS_US {

@@ -73,7 +73,11 @@ impl Shard {
         self.register_services();
         self.dial_routes();
         if self.me.core == LINK_CORE {
-            self.effects.push_back(Effect::Log { level: Level::Info, text: "Reloaded server configuration".into() });
+            let text = match self.config.digest.as_str() {
+                "" => "Reloaded server configuration".to_string(),
+                digest => format!("Reloaded server configuration ({digest})"),
+            };
+            self.effects.push_back(Effect::Log { level: Level::Info, text });
         }
     }
 }

@@ -283,9 +283,9 @@ impl Stream {
         None
     }
 
-    /// Why a message that is gone cannot be deleted.
+    /// Why a message that is gone cannot be deleted: below the first one, or in a cluster, the peer's store says so.
     pub(super) fn not_there(&self, seq: Seq) -> ApiError {
-        match self.clustered {
+        match self.clustered || seq < self.index.first_seq {
             true => STREAM_MSG_DELETE_FAILED.with("err", "no message found"),
             false => SEQUENCE_NOT_FOUND.with("seq", seq),
         }

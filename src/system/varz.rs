@@ -194,7 +194,7 @@ pub fn build(scene: &Scene, parts: &[PagePart]) -> Outcome {
         subscriptions: subscriptions(&sums),
         http_req_stats: server.http_counts.clone(),
         config_load_time: time_text(server.config_wall_ns),
-        config_digest: String::new(),
+        config_digest: config.digest.clone(),
         tags: server.facts.tags.clone(),
         metadata: config.server_metadata.clone(),
         system_account: config.system_account.clone(),

@@ -98,11 +98,26 @@ fn ports_follow_the_peer() {
 }
 
 #[test]
+fn the_digest_is_of_every_text_that_was_read() {
+    let digest = |main: &str, included: &str| {
+        let mut source = Memory::default();
+        source.files.insert(PathBuf::from("x.conf"), main.as_bytes().to_vec());
+        source.files.insert(PathBuf::from("y.conf"), included.as_bytes().to_vec());
+        load(&source, &Flags { config: Some(PathBuf::from("x.conf")), ..Flags::default() }).unwrap().digest
+    };
+    let first = digest("include y.conf", "port: 1");
+    assert!(first.starts_with("sha256:") && first.len() == 71, "{first}");
+    assert_eq!(first, digest("include y.conf", "port: 1"));
+    assert_ne!(first, digest("include y.conf", "port: 2"));
+    assert_eq!(Config::default().digest, "");
+}
+
+#[test]
 fn an_empty_text_says_nothing_but_opens_no_door() {
     let c = config(
         "server_name: \"\"\nhost: \"\"\nlog_file: ''\npid_file: \"\"\nclient_advertise: \"\"\nno_auth_user: \"\"",
     );
-    assert_eq!(c, Config { file: Some("x.conf".into()), ..Config::default() });
+    assert_eq!(c, Config { file: Some("x.conf".into()), digest: c.digest.clone(), ..Config::default() });
     let nothing = || Some(PathBuf::new());
     let flags = Flags { pid_file: nothing(), log_file: nothing(), ports_file_dir: nothing(), ..Flags::default() };
     let c = load_with("pid_file: p\nlog_file: l\nports_file_dir: d", flags).unwrap();
@@ -415,7 +430,7 @@ fn the_shown_defaults_are_the_defaults() {
     let alone = config(&text);
     assert_eq!(alone.notes.len(), 1, "{:?}", alone.notes);
     let expected = Config { jetstream: Some(JetStream::default()), ..Config::default() };
-    assert_eq!(Config { file: None, notes: Vec::new(), ..alone }, expected);
+    assert_eq!(Config { file: None, digest: String::new(), notes: Vec::new(), ..alone }, expected);
     assert_eq!(config(&clustered).cluster, Some(Cluster::default()));
 }
 

@@ -221,6 +221,11 @@ fn deletes_and_purges_are_answered_when_applied() {
     assert_eq!(purge(&mut solo, Purge { keep: 2, ..Purge::default() }), purged(3));
     assert_eq!(purge(&mut solo, Purge::default()), purged(2));
     assert_eq!((solo.stream.first_seq(), solo.stream.last_seq()), (25, 24));
+    assert_eq!(
+        delete(&mut solo, 24),
+        failed(r#""error":{"code":500,"err_code":10057,"description":"no message found"}"#),
+        "below the first message"
+    );
 }
 
 #[test]
