@@ -51,6 +51,7 @@ pub(super) fn create(facts: &Facts, name: &str, asked: Option<Asked>, body: &[u8
 /// `STREAM.UPDATE`.
 pub(super) fn update(facts: &Facts, name: &str, asked: Option<Asked>, body: &[u8]) -> Result<MetaVerdict, ApiError> {
     let (config, pedantic) = StreamConfig::parse_request(body)?;
+    config.check_name()?;
     if config.name != name {
         return Err(errors::STREAM_MISMATCH);
     }

@@ -39,6 +39,7 @@ pub fn enter(
     view: &View,
     account: AccountId,
     subject: &[u8],
+    body: &[u8],
 ) -> Entry {
     let domain = config.jetstream.as_ref().and_then(|js| js.domain.as_deref());
     let Some(rest) = std::str::from_utf8(subject).ok().and_then(|s| call::strip_prefix(s, domain)) else {
@@ -50,7 +51,8 @@ pub fn enter(
     let for_operators = matches!(call, Call::MetaStepdown | Call::ServerRemove | Call::ServerReadmit);
     if for_operators != is_system {
         // Only the system account has these subjects, and it has no others.
-        return if for_operators { Entry::Silent } else { refuse(call, &errors::NOT_ENABLED_FOR_ACCOUNT) };
+        let nobodys = if call == Call::AccountInfo { call } else { Call::Unsupported { what: "" } };
+        return if for_operators { Entry::Silent } else { refuse(nobodys, &errors::NOT_ENABLED_FOR_ACCOUNT) };
     }
     if !enabled && !is_system {
         return refuse(call, &errors::NOT_ENABLED_FOR_ACCOUNT);
@@ -59,6 +61,17 @@ pub fn enter(
         return refuse(call, &errors::CLUSTER_REQUIRED);
     }
     let name = accounts.name(account);
+    if config.cluster.is_none()
+        && let Call::StreamInfo { stream }
+        | Call::StreamPurge { stream }
+        | Call::MessageGet { stream }
+        | Call::MessageDelete { stream } = call
+        && find_stream(table, view, account, name, stream).is_none()
+    {
+        // A server that stands alone reads a request before it looks for the stream, one of a cluster afterwards.
+        let strict = config.jetstream.as_ref().is_none_or(|js| js.strict);
+        return refuse(call, &super::stream::misread(call, body, strict).unwrap_or(errors::STREAM_NOT_FOUND));
+    }
     match call.target() {
         Target::Here => match call {
             Call::Unsupported { what } => refuse(call, &ApiError::not_supported(what)),

@@ -49,8 +49,9 @@ struct Names<'a> {
     total: usize,
     offset: usize,
     limit: usize,
+    /// `null` where there is none, as the peer has it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    streams: Option<Vec<&'a str>>,
+    streams: Option<Option<Vec<&'a str>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     consumers: Option<Vec<&'a str>>,
 }
@@ -74,8 +75,9 @@ pub(super) fn stream_names(facts: &Facts, body: &[u8]) -> Result<MetaVerdict, Ap
     let asked: StreamsPage = request::read(body, facts.strict())?;
     let all: Vec<&str> = streams(facts, &asked.subject).map(|(name, _)| name).collect();
     let offset = offset_in(asked.offset, all.len());
-    let page = all.iter().skip(offset).take(API_NAMES_PAGE).copied().collect();
-    let names = Names { total: all.len(), offset, limit: API_NAMES_PAGE, streams: Some(page), consumers: None };
+    let page: Vec<&str> = all.iter().skip(offset).take(API_NAMES_PAGE).copied().collect();
+    let streams = Some(Some(page).filter(|page| !page.is_empty()));
+    let names = Names { total: all.len(), offset, limit: API_NAMES_PAGE, streams, consumers: None };
     Ok(MetaVerdict::Answer(render::typed(Call::StreamNames, &names)))
 }
 

@@ -77,11 +77,12 @@ impl TryFrom<String> for Time {
 
 impl Get {
     fn asks_nothing(&self) -> bool {
-        self.seq == 0
-            && self.last_by_subj.is_empty()
-            && self.next_by_subj.is_empty()
-            && self.multi_last.is_empty()
-            && self.start_time.is_none()
+        self.multi_last.is_empty() && self.names_no_message()
+    }
+
+    /// Apart from `multi_last`, which only direct gets know.
+    fn names_no_message(&self) -> bool {
+        self.seq == 0 && self.last_by_subj.is_empty() && self.next_by_subj.is_empty() && self.start_time.is_none()
     }
 
     /// Two ways of naming a message at once.
@@ -117,15 +118,25 @@ pub(super) fn get(facts: &Facts, stream: &Stream, call: Call, body: &[u8]) -> St
     }
 }
 
-fn find_for_json(facts: &Facts, stream: &Stream, body: &[u8]) -> Result<(Seq, Render), ApiError> {
+/// What is wrong with a `STREAM.MSG.GET`, whatever stream it is about.
+pub(super) fn misread(body: &[u8], strict: bool) -> Option<ApiError> {
+    read_for_json(body, strict).err()
+}
+
+fn read_for_json(body: &[u8], strict: bool) -> Result<Get, ApiError> {
     if request::is_empty(body) {
         return Err(errors::BAD_REQUEST);
     }
-    let get: Get = request::required(body, facts.strict())?;
-    let batched = get.batch > 0 || get.max_bytes > 0 || !get.multi_last.is_empty();
-    if batched || get.up_to_seq > 0 || get.up_to_time.is_some() || get.asks_nothing() || get.conflicts() {
+    let get: Get = request::required(body, strict)?;
+    let batched = get.batch > 0 || get.max_bytes > 0;
+    if batched || get.names_no_message() || get.conflicts() {
         return Err(errors::BAD_REQUEST);
     }
+    Ok(get)
+}
+
+fn find_for_json(facts: &Facts, stream: &Stream, body: &[u8]) -> Result<(Seq, Render), ApiError> {
+    let get = read_for_json(body, facts.strict())?;
     let seq = get.find(stream).ok_or(errors::NO_MESSAGE_FOUND)?;
     Ok((seq, Render::Json { no_headers: get.no_hdr }))
 }
@@ -218,7 +229,8 @@ fn multi_last(stream: &Stream, get: &Get) -> Result<Read, Bytes> {
         return Err(render::status(413, "Too Many Results"));
     }
     let wanted = usize::try_from(get.batch).ok().filter(|batch| *batch > 0).unwrap_or(usize::MAX);
-    let mut part = Part::new(get, wanted);
+    // The peer sends headers here whatever is asked: they say which subject a message is of.
+    let mut part = Part { no_headers: false, ..Part::new(get, wanted) };
     let mut pending = seqs.len() as u64;
     for seq in seqs {
         if part.is_full() {

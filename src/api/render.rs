@@ -70,7 +70,7 @@ struct Zeros {
     #[serde(skip_serializing_if = "Option::is_none")]
     purged: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    streams: Option<[u8; 0]>,
+    streams: Option<Option<[u8; 0]>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     consumers: Option<[u8; 0]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,7 +85,8 @@ impl Zeros {
         match call {
             Call::StreamInfo { .. } => paged,
             Call::StreamPurge { .. } => Zeros { purged: Some(0), ..Zeros::default() },
-            Call::StreamNames | Call::StreamList => Zeros { streams: Some([]), ..paged },
+            Call::StreamNames => Zeros { streams: Some(None), ..paged },
+            Call::StreamList => Zeros { streams: Some(Some([])), ..paged },
             Call::ConsumerNames { .. } | Call::ConsumerList { .. } => Zeros { consumers: Some([]), ..paged },
             Call::ConsumerPause { .. } => Zeros { paused: Some(false), pause_until: Some(NO_TIME), ..Zeros::default() },
             _ => Zeros::default(),

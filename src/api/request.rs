@@ -18,13 +18,12 @@ pub trait Fields: DeserializeOwned + Default {
     const NAMES: &'static [&'static str];
 }
 
-/// Whether a body asks for nothing at all: no bytes, or an object without fields.
+/// Whether a body asks for nothing at all: no bytes, or an object without fields. Blanks alone are no request.
 pub fn is_empty(body: &[u8]) -> bool {
     if body.is_empty() {
         return true;
     }
-    let body = body.trim_ascii();
-    let inside = body.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
+    let inside = body.trim_ascii().strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
     inside.is_some_and(|inside| inside.trim_ascii().is_empty())
 }
 
@@ -36,11 +35,14 @@ pub fn read<T: Fields>(body: &[u8], strict: bool) -> Result<T, ApiError> {
     }
 }
 
-/// Reads a body that must be there.
+/// Reads a body that must be there; blanks and `null` name no field.
 pub fn required<T: Fields>(body: &[u8], strict: bool) -> Result<T, ApiError> {
     let invalid = |text: &dyn std::fmt::Display| INVALID_JSON.with("err", text);
     if body.len() > BODY_BYTES_MAX {
         return Err(invalid(&"request too large"));
+    }
+    if matches!(body.trim_ascii(), b"" | b"null") {
+        return Ok(T::default());
     }
     let value: Value = serde_json::from_slice(body).map_err(|error| invalid(&error))?;
     let Value::Object(fields) = value else {
@@ -96,6 +98,9 @@ mod tests {
     #[test]
     fn an_object_without_fields_is_empty() {
         assert!(is_empty(b"") && is_empty(b" {} ") && is_empty(b"{ \n }"));
-        assert!(!is_empty(b"{\"a\":1}") && !is_empty(b"x") && !is_empty(b"[]") && !is_empty(b" "));
+        assert!(!is_empty(b"{\"a\":1}") && !is_empty(b"x") && !is_empty(b"[]") && !is_empty(b"  "));
+        for body in [&b"null"[..], b"  ", b" null\n"] {
+            assert_eq!(required::<Page>(body, true).unwrap(), Page::default());
+        }
     }
 }

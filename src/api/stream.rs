@@ -34,8 +34,8 @@ pub fn decide(
     match call {
         Call::StreamInfo { .. } => StreamVerdict::Answer(info(facts, stream, status, call, body)),
         Call::DirectGet { subject, .. } => message::direct(stream, subject, body),
-        Call::StreamCreate { .. } => StreamVerdict::Answer(created(facts, stream, status, false)),
-        Call::StreamUpdate { .. } => StreamVerdict::Answer(created(facts, stream, status, true)),
+        Call::StreamCreate { .. } => StreamVerdict::Answer(unchanged(facts, stream, status, false)),
+        Call::StreamUpdate { .. } => StreamVerdict::Answer(unchanged(facts, stream, status, true)),
         // Everything below is the leader's alone.
         _ if !stream.is_leading() => refused(call, &errors::CLUSTER_NOT_AVAIL),
         Call::MessageGet { .. } => message::get(facts, stream, call, body),
@@ -48,8 +48,18 @@ pub fn decide(
 
 /// The answer to a create or update that is in force.
 pub fn created(facts: &Facts, stream: &Stream, status: &GroupStatus, update: bool) -> Bytes {
-    let cluster = cluster_info_if_clustered(facts, status, peers(facts, stream));
     let kind = if update { TYPE_UPDATE } else { TYPE_CREATE };
+    in_force(facts, stream, status, kind, !update)
+}
+
+/// The answer to a create or update that changed nothing. In a cluster it does not claim to have created.
+fn unchanged(facts: &Facts, stream: &Stream, status: &GroupStatus, update: bool) -> Bytes {
+    let kind = if update { TYPE_UPDATE } else { TYPE_CREATE };
+    in_force(facts, stream, status, kind, !update && facts.cluster.is_none())
+}
+
+fn in_force(facts: &Facts, stream: &Stream, status: &GroupStatus, kind: &'static str, did_create: bool) -> Bytes {
+    let cluster = cluster_info_if_clustered(facts, status, peers(facts, stream));
     render::json(&StreamInfo {
         kind: Some(kind),
         paging: None,
@@ -59,7 +69,7 @@ pub fn created(facts: &Facts, stream: &Stream, status: &GroupStatus, update: boo
         domain: None,
         cluster,
         ts: facts.now.wall_ns,
-        did_create: !update,
+        did_create,
     })
 }
 
@@ -95,13 +105,14 @@ fn info(facts: &Facts, stream: &Stream, status: &GroupStatus, call: Call, body: 
     let mut state = state(facts, stream);
     let mut paging = Paging::default();
     if !asked.subjects_filter.is_empty() {
-        let offset = usize::try_from(asked.offset).unwrap_or(usize::MAX);
+        let offset = asked.skipped();
         let (page, total) = stream.subjects(asked.subjects_filter.as_bytes(), offset, SUBJECTS_PAGE);
         let named = page.into_iter().map(|(subject, count)| (String::from_utf8_lossy(&subject).into_owned(), count));
         state.subjects = Some(named.collect()).filter(|page: &std::collections::BTreeMap<_, _>| !page.is_empty());
-        // The peer names its limit only beside subjects.
-        let limit = if total > 0 { SUBJECTS_PAGE as u64 } else { 0 };
-        paging = Paging { total: total as u64, offset: asked.offset, limit };
+        // The peer names its limit and the offset only beside subjects.
+        if total > 0 {
+            paging = Paging { total: total as u64, offset: offset as u64, limit: SUBJECTS_PAGE as u64 };
+        }
     }
     if asked.deleted_details {
         state.deleted = stream.deleted(DELETED_MAX);
@@ -172,6 +183,18 @@ fn purge(facts: &Facts, stream: &mut Stream, call: Call, answer: Option<Answer>,
             proposed(stream.propose_purge(facts.now, purge, answer))
         }
         Err(error) => refused(call, &error),
+    }
+}
+
+/// What is wrong with a request, whatever stream it is about.
+pub(super) fn misread(call: Call, body: &[u8], strict: bool) -> Option<ApiError> {
+    match call {
+        Call::StreamInfo { .. } => request::read::<InfoRequest>(body, strict).err(),
+        Call::StreamPurge { .. } => request::read::<PurgeRequest>(body, strict).err(),
+        Call::MessageGet { .. } => message::misread(body, strict),
+        Call::MessageDelete { .. } if request::is_empty(body) => Some(errors::BAD_REQUEST),
+        Call::MessageDelete { .. } => request::required::<Delete>(body, strict).err(),
+        _ => None,
     }
 }
 

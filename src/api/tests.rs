@@ -133,8 +133,10 @@ impl World {
     fn request(&mut self, rest: &str, body: &str) -> Vec<Reply> {
         self.tick();
         let subject = format!("{PREFIX}{rest}");
+        let (account, subject_bytes) = (AccountId(0), subject.as_bytes());
+        let table = Some(&self.table);
         let entry =
-            enter::enter(&self.config, &self.accounts, Some(&self.table), &self.view, AccountId(0), subject.as_bytes());
+            enter::enter(&self.config, &self.accounts, table, &self.view, account, subject_bytes, body.as_bytes());
         match entry {
             Entry::Silent => {}
             Entry::Refuse(payload) => self.replies.push((None, payload)),

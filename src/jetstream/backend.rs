@@ -142,7 +142,6 @@ impl JetStream {
 
     fn new_stream(&self, account: AccountId, key: &StreamKey, slot: &StreamSlot, created: bool) -> HostedStream {
         let mut stream = Stream::new(slot.group(), account, slot.config.clone(), slot.created_ns);
-        stream.set_clustered(self.cluster.is_some());
         stream.set_domain(self.config.jetstream.as_ref().and_then(|js| js.domain.clone()));
         stream.store_is_full(self.groups.is_full() && slot.config.storage == StorageKind::File);
         HostedStream {

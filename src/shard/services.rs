@@ -56,6 +56,7 @@ impl Shard {
             &self.view,
             account,
             &subject,
+            &payload,
         );
         match entry {
             api::enter::Entry::To { group, kind, server } => {

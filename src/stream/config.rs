@@ -42,7 +42,9 @@ pub enum Retention {
 #[serde(rename_all = "lowercase")]
 pub enum Discard {
     #[default]
+    #[serde(alias = "OLD", alias = "Old")]
     Old,
+    #[serde(alias = "NEW", alias = "New")]
     New,
 }
 
@@ -216,7 +218,7 @@ impl StreamConfig {
     /// The same with the request's own `pedantic` flag, which asks to refuse what would be adjusted.
     pub fn parse_request(json: &[u8]) -> Result<(StreamConfig, bool), ApiError> {
         let invalid = |text: String| INVALID_JSON.with("err", text);
-        if json.trim_ascii().is_empty() {
+        if matches!(json.trim_ascii(), b"" | b"null") {
             return Ok((StreamConfig::default(), false));
         }
         let value: Value = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;

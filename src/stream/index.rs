@@ -60,7 +60,7 @@ impl Index {
             rows: Rows::default(),
             spans: Spans::default(),
             subjects: Subjects::new(seeds),
-            first_seq: if first_seq > 1 { first_seq } else { 0 },
+            first_seq,
             last_seq: first_seq.saturating_sub(1),
             last_time_ns: None,
             messages: 0,

@@ -55,7 +55,15 @@ pub struct Paging {
 pub struct InfoRequest {
     pub deleted_details: bool,
     pub subjects_filter: String,
-    pub offset: u64,
+    /// Subjects to leave out at the beginning; below 0 none.
+    pub offset: i64,
+}
+
+impl InfoRequest {
+    /// Subjects that the page leaves out.
+    pub fn skipped(&self) -> usize {
+        usize::try_from(self.offset.max(0)).unwrap_or(usize::MAX)
+    }
 }
 
 /// A whole answer: `type`, paging where the request has it, and the stream. Also an element of STREAM.LIST (without a
@@ -93,11 +101,11 @@ impl Stream {
             state.deleted = self.deleted(STREAM_DELETED_DETAILS_MAX);
         }
         if !request.subjects_filter.is_empty() {
-            let offset = usize::try_from(request.offset).unwrap_or(usize::MAX);
+            let offset = request.skipped();
             let (page, total) = self.subjects(request.subjects_filter.as_bytes(), offset, STREAM_SUBJECTS_PAGE);
             let named = page.into_iter().map(|(text, count)| (String::from_utf8_lossy(&text).into_owned(), count));
             state.subjects = Some(named.collect::<BTreeMap<_, _>>()).filter(|page| !page.is_empty());
-            paging = Paging { total: total as u64, offset: request.offset, limit: STREAM_SUBJECTS_PAGE as u64 };
+            paging = Paging { total: total as u64, offset: offset as u64, limit: STREAM_SUBJECTS_PAGE as u64 };
         }
         StreamInfo {
             kind: None,

@@ -11,17 +11,18 @@ use net::client::headers;
 use net::subject;
 
 use super::asks::{Asks, REQUEST_INFO};
-use super::config::{Discard, StreamConfig};
+use super::config::{Discard, StorageKind, StreamConfig};
 use super::index::Size;
 use super::lead::{InFlight, Message, Queued, Removal};
 use super::pending::{Grown, Work};
 use super::record::{Draft, Entry, HEADERS_BYTES_MAX, Purge, Rollup, SUBJECT_BYTES_MAX};
 use super::{Answer, Filters, Publish, Stream, answer, siphash};
 use crate::api::errors::{
-    ApiError, BAD_REQUEST, INSUFFICIENT_RESOURCES, SEQUENCE_NOT_FOUND, STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID,
-    STREAM_HEADER_EXCEEDS_MAXIMUM, STREAM_MESSAGE_EXCEEDS_MAXIMUM, STREAM_MSG_DELETE_FAILED, STREAM_NOT_MATCH,
-    STREAM_PURGE_FAILED, STREAM_ROLLUP_FAILED, STREAM_SEALED, STREAM_STORE_FAILED, STREAM_TOO_MANY_REQUESTS,
-    STREAM_WRONG_LAST_MSG_ID, STREAM_WRONG_LAST_SEQUENCE, STREAM_WRONG_LAST_SEQUENCE_CONSTANT,
+    ACCOUNT_RESOURCES_EXCEEDED, ApiError, BAD_REQUEST, INSUFFICIENT_RESOURCES, SEQUENCE_NOT_FOUND,
+    STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID, STREAM_HEADER_EXCEEDS_MAXIMUM, STREAM_MESSAGE_EXCEEDS_MAXIMUM,
+    STREAM_MSG_DELETE_FAILED, STREAM_NOT_MATCH, STREAM_PURGE_FAILED, STREAM_ROLLUP_FAILED, STREAM_SEALED,
+    STREAM_STORE_FAILED, STREAM_TOO_MANY_REQUESTS, STREAM_WRONG_LAST_MSG_ID, STREAM_WRONG_LAST_SEQUENCE,
+    STREAM_WRONG_LAST_SEQUENCE_CONSTANT,
 };
 use crate::ids::{Now, Seq};
 use crate::limits::STREAM_INFLIGHT_BYTES_MAX;
@@ -46,13 +47,18 @@ impl Stream {
     /// Takes a message that a client published, on the leader. `Some` is an answer to send now: a refusal or the note of
     /// a duplicate. `None` means that it is queued and will be answered when it is applied, or that nobody wants to know.
     pub fn ingest(&mut self, now: Now, publish: Publish) -> Option<Reply> {
+        self.ingest_within(now, publish, None)
+    }
+
+    /// The same where the account's limit leaves so many bytes.
+    pub fn ingest_within(&mut self, now: Now, publish: Publish, room: Option<u64>) -> Option<Reply> {
         self.lead.as_ref()?;
         if !self.config.subjects.iter().any(|one| subject::matches(one.as_bytes(), &publish.subject)) {
             return None;
         }
         let reply = publish.reply.clone().filter(|reply| !reply.is_empty() && !self.config.no_ack);
         let waiter = reply.map(|reply| (publish.origin, reply));
-        let payload = match self.accept(now, publish, &waiter) {
+        let payload = match self.accept(now, publish, room, &waiter) {
             Ok(()) => return None,
             Err(Refusal::Error(error)) => self.acks.refused(&error),
             Err(Refusal::Duplicate(seq)) => self.acks.duplicate(seq),
@@ -79,6 +85,7 @@ impl Stream {
         &mut self,
         now: Now,
         publish: Publish,
+        room: Option<u64>,
         waiter: &Option<(crate::ids::Place, Bytes)>,
     ) -> Result<(), Refusal> {
         if self.config.sealed {
@@ -99,11 +106,20 @@ impl Stream {
         }
         let raw = publish.subject.len() + block.len() + publish.payload.len();
         let size = Size::new(raw as u32, !block.is_empty());
+        if room.is_some_and(|room| self.message_bytes(size) > room) {
+            return Err(ACCOUNT_RESOURCES_EXCEEDED.into());
+        }
         let grown = self.check_room(&publish.subject, size, rollup)?;
         let place = place_of(&block, asks.id);
         let draft = Draft { subject: publish.subject, headers: block, payload: publish.payload, id: place, rollup };
         self.queue_message(draft, size, id, grown, waiter.clone());
         Ok(())
+    }
+
+    /// Bytes that the stream counts, with those of messages on their way into it.
+    pub fn held_bytes(&self) -> u64 {
+        let coming = self.lead.as_ref().map_or(0, |lead| lead.grown.bytes);
+        self.index.bytes.saturating_add(coming)
     }
 
     fn check_size(&self, subject: &[u8], block: &[u8], payload: &[u8]) -> Result<(), ApiError> {
@@ -267,11 +283,7 @@ impl Stream {
             Some(STREAM_SEALED)
         } else if self.config.deny_delete {
             Some(failed("message delete not permitted"))
-        } else if seq > lead.tail_seq {
-            Some(failed("stream store EOF"))
-        } else if seq == 0 {
-            Some(failed("no message found"))
-        } else if seq <= self.index.last_seq && self.index.size_of(seq).is_none() {
+        } else if seq > lead.tail_seq || seq <= self.index.last_seq && self.index.size_of(seq).is_none() {
             Some(self.not_there(seq))
         } else {
             self.crowded()
@@ -283,12 +295,15 @@ impl Stream {
         None
     }
 
-    /// Why a message that is gone cannot be deleted: below the first one, or in a cluster, the peer's store says so.
+    /// Why a message that is not there cannot be deleted: the peer's two stores say it differently.
     pub(super) fn not_there(&self, seq: Seq) -> ApiError {
-        match self.clustered || seq < self.index.first_seq {
-            true => STREAM_MSG_DELETE_FAILED.with("err", "no message found"),
-            false => SEQUENCE_NOT_FOUND.with("seq", seq),
-        }
+        let last = self.lead.as_ref().map_or(self.index.last_seq, |lead| lead.tail_seq);
+        let text = match self.config.storage {
+            StorageKind::File if seq > last => "stream store EOF",
+            StorageKind::File if seq < self.index.first_seq.max(1) => "no message found",
+            _ => return SEQUENCE_NOT_FOUND.with("seq", seq),
+        };
+        STREAM_MSG_DELETE_FAILED.with("err", text)
     }
 
     /// Asks to remove messages. `Some` is a refusal to send now; otherwise `answer` hears how many went.
@@ -298,7 +313,7 @@ impl Stream {
             Some(STREAM_SEALED)
         } else if self.config.deny_purge {
             Some(STREAM_PURGE_FAILED.with("err", "stream purge not permitted"))
-        } else if purge.seq > 0 && purge.keep > 0 || purge.seq > i64::MAX as u64 {
+        } else if purge.seq > 0 && purge.keep > 0 || purge.seq > i64::MAX as u64 && purge.filter.is_empty() {
             // Sequences go on from `seq`: one close to the end of the numbers would end the stream.
             Some(BAD_REQUEST)
         } else if purge.filter.len() > SUBJECT_BYTES_MAX {

@@ -124,8 +124,6 @@ pub struct Stream {
     account: AccountId,
     created_ns: i64,
     domain: Option<String>,
-    /// In a cluster the peer answers some requests otherwise.
-    clustered: bool,
     acks: Acks,
     // Applied state: the same on every replica.
     config: StreamConfig,
@@ -157,7 +155,6 @@ impl Stream {
             account,
             created_ns,
             domain: None,
-            clustered: false,
             acks: Acks::new(&config.name, None),
             log_last_seq: index.last_seq,
             config,
@@ -173,11 +170,6 @@ impl Stream {
             late: Vec::new(),
             outputs: VecDeque::new(),
         }
-    }
-
-    /// This server is one of a cluster.
-    pub fn set_clustered(&mut self, clustered: bool) {
-        self.clustered = clustered;
     }
 
     /// The JetStream domain that acknowledgements name.

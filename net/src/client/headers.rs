@@ -48,11 +48,11 @@ impl<'a> Headers<'a> {
         self.iter().filter(move |(other, _)| *other == name).map(|(_, value)| value)
     }
 
-    /// Names and values in order, up to the blank line. Lines without a colon are passed over.
+    /// Names and values in order, up to the blank line. Blanks before a value are not its own, those behind it are. Lines without a colon are passed over.
     pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone {
         self.lines().filter_map(|line| {
             let colon = memchr::memchr(b':', line)?;
-            Some((&line[..colon], line[colon + 1..].trim_ascii()))
+            Some((&line[..colon], line[colon + 1..].trim_ascii_start()))
         })
     }
 
@@ -216,7 +216,7 @@ mod tests {
     fn values_are_found_by_exact_name() {
         let headers = Headers::new(BLOCK);
         assert_eq!(headers.get(b"A"), Some(&b"1"[..]));
-        assert_eq!(headers.get_str("Nats-Msg-Id"), Some("x y"));
+        assert_eq!(headers.get_str("Nats-Msg-Id"), Some("x y "));
         assert_eq!(headers.get(b"nats-msg-id"), None);
         assert_eq!(headers.get(b"empty"), Some(&b""[..]));
         assert_eq!(headers.get(b"NATS/1.0"), None);
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn removing_the_last_line_leaves_no_block() {
         let changed = remove(BLOCK, b"A").unwrap();
-        assert_eq!(pairs(&changed), [(&b"Nats-Msg-Id"[..], &b"x y"[..]), (b"empty", b"")]);
+        assert_eq!(pairs(&changed), [(&b"Nats-Msg-Id"[..], &b"x y "[..]), (b"empty", b"")]);
         assert_eq!(remove(b"NATS/1.0\r\nA: 1\r\n\r\n", b"A"), None);
         assert_eq!(remove_prefix(b"NATS/1.0\r\nNats-A: 1\r\nNats-B: 1\r\n\r\n", b"Nats-"), None);
         let status = remove(b"NATS/1.0 100 Idle\r\nA: 1\r\n\r\n", b"A").unwrap();

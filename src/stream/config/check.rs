@@ -90,7 +90,14 @@ impl StreamConfig {
     fn checked(mut self, server: &StreamLimits) -> Result<StreamConfig, ApiError> {
         self.metadata.remove(META_VERSION);
         self.metadata.remove(META_LEVEL);
-        self.metadata.insert(META_REQUIRED_LEVEL.to_owned(), "0".to_owned());
+        let level = if self.allow_batched {
+            "4"
+        } else if self.allow_atomic {
+            "2"
+        } else {
+            "0"
+        };
+        self.metadata.insert(META_REQUIRED_LEVEL.to_owned(), level.to_owned());
         self.check_texts()?;
         self.fill_limits(server)?;
         self.fill_window(server)?;
@@ -102,10 +109,16 @@ impl StreamConfig {
         Ok(self)
     }
 
-    fn check_texts(&self) -> Result<(), ApiError> {
-        if !is_asset_name(&self.name) {
-            return Err(invalid(r"stream name is required and can not contain '.', '*', '>', '\', '/'"));
+    /// Refuses what cannot name a stream, whatever else the configuration says.
+    pub fn check_name(&self) -> Result<(), ApiError> {
+        match is_asset_name(&self.name) {
+            true => Ok(()),
+            false => Err(invalid(r"stream name is required and can not contain '.', '*', '>', '\', '/'")),
         }
+    }
+
+    fn check_texts(&self) -> Result<(), ApiError> {
+        self.check_name()?;
         if self.name.len() > NAME_BYTES_MAX {
             return Err(invalid(format_args!("stream name is too long, maximum allowed is {NAME_BYTES_MAX}")));
         }
