@@ -1,9 +1,10 @@
 //! A machine with what this core keeps beside it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::JetStream;
 use super::fetch::Parcel;
 use crate::api::call::Call;
 use crate::cluster::table::StreamKey;
@@ -42,6 +43,16 @@ pub struct HostedConsumer {
     pub checkpointing: bool,
     /// Deliveries and answers in the order in which they must leave; the first may wait for its message to be read.
     pub parcels: VecDeque<Parcel>,
+}
+
+impl JetStream {
+    pub fn streams(&self) -> &BTreeMap<GroupId, HostedStream> {
+        &self.streams
+    }
+
+    pub fn consumers(&self) -> &BTreeMap<GroupId, HostedConsumer> {
+        &self.consumers
+    }
 }
 
 impl HostedStream {

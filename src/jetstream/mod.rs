@@ -21,6 +21,7 @@ mod links;
 mod meta;
 mod outputs;
 mod requests;
+mod rooms;
 mod tally;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -45,6 +46,7 @@ use gather::Gathers;
 pub use hosted::{HostedConsumer, HostedStream};
 pub use meta::Forgets;
 use meta::Meta;
+use rooms::Rooms;
 use tally::Tallies;
 pub use tally::Tally;
 
@@ -130,6 +132,7 @@ pub struct JetStream {
     fetches: Fetches,
     gathers: Gathers,
     tallies: Tallies,
+    rooms: Rooms,
     stopping: bool,
     /// Requests of this core itself, for the leaders of other groups.
     asks: VecDeque<NodeMsg>,
@@ -165,6 +168,7 @@ impl JetStream {
             fetches: Fetches::default(),
             gathers: Gathers::default(),
             tallies: Tallies::default(),
+            rooms: Rooms::default(),
             stopping: false,
             asks: VecDeque::new(),
             unled: Vec::new(),
@@ -225,6 +229,7 @@ impl JetStream {
         self.wake_streams(now);
         self.wake_consumers(now);
         self.wake_gathers(now, view);
+        self.wake_rooms(now, view);
         self.wake_meta(now, view);
     }
 
@@ -233,7 +238,8 @@ impl JetStream {
         let machines = self.stream_timers.next().into_iter().chain(self.consumer_timers.next());
         let meta = self.meta.as_ref().and_then(|meta| meta.next_wakeup(now));
         let unled = (!self.unled.is_empty()).then_some(now.us + UNLED_LOOK_US);
-        machines.chain(unled).chain(self.groups.next_wakeup()).chain(self.gathers.next_wakeup()).chain(meta).min()
+        let asking = self.gathers.next_wakeup().into_iter().chain(self.rooms.next_wakeup());
+        machines.chain(unled).chain(self.groups.next_wakeup()).chain(asking).chain(meta).min()
     }
 
     pub fn poll_output(&mut self) -> Option<JsOutput> {
@@ -267,14 +273,6 @@ impl JetStream {
 
     pub fn groups(&self) -> &Groups {
         &self.groups
-    }
-
-    pub fn streams(&self) -> &BTreeMap<GroupId, HostedStream> {
-        &self.streams
-    }
-
-    pub fn consumers(&self) -> &BTreeMap<GroupId, HostedConsumer> {
-        &self.consumers
     }
 
     /// What API handlers may look at.

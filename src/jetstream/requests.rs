@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::fetch::Parcel;
 use super::hosted::call_of;
+use super::rooms::{HELD_SUBJECT, Kept};
 use super::tally::TALLY_SUBJECT;
 use super::{JetStream, JsOutput};
 use crate::api;
@@ -27,6 +28,7 @@ impl JetStream {
             RequestKind::Ingest => self.on_ingest(now, view, request),
             RequestKind::Ack => self.on_ack(now, view, request),
             RequestKind::Api if request.subject == TALLY_SUBJECT => self.tell_tally(&request),
+            RequestKind::Api if request.subject == HELD_SUBJECT => self.on_held(&request),
             RequestKind::Api | RequestKind::Read => {
                 self.count(&request);
                 self.on_api(now, view, request);
@@ -56,13 +58,21 @@ impl JetStream {
     }
 
     fn on_ingest(&mut self, now: Now, view: &View, request: Request) {
-        let Some(hosted) = self.streams.get_mut(&request.group).filter(|hosted| hosted.leading) else {
+        let Some(hosted) = self.streams.get(&request.group).filter(|hosted| hosted.leading) else {
             return self.forward(view, request);
         };
+        let (account, kept) = (hosted.stream.account(), Kept::of(hosted.stream.config()));
         let Request { group, origin, subject, reply, headers, payload, .. } = request;
-        if let Some(reply) = hosted.stream.ingest(now, Publish { origin, subject, reply, headers, payload }) {
-            self.out.push_back(JsOutput::Reply(reply));
+        let publish = Publish { origin, subject, reply, headers, payload };
+        let room = self.room(now, view, &publish, account, kept);
+        let Some(hosted) = self.streams.get_mut(&group) else { return };
+        let before = hosted.stream.held_bytes();
+        let answer = hosted.stream.ingest_within(now, publish, room);
+        let taken = hosted.stream.held_bytes().saturating_sub(before);
+        if room.is_some() {
+            self.took(account, kept, taken);
         }
+        self.out.extend(answer.map(JsOutput::Reply));
         self.busy_streams.insert(group);
     }
 
