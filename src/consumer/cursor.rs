@@ -37,7 +37,10 @@ impl Start {
             DeliverPolicy::ByStartTime => {
                 let time = config.opt_start_time.map_or(0, |time| time.as_nanosecond());
                 let time_ns = time.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
-                plain(source.seq_at_time(time_ns).clamp(first, past.max(first)))
+                let at = source.seq_at_time(time_ns).clamp(first, past.max(first));
+                // Up to the first match of all, should that come later (peer behaviour; it shows in the floors only).
+                let later = source.next_match(first, filters).filter(|seq| *seq > at && *seq < last);
+                plain(later.unwrap_or(at))
             }
             DeliverPolicy::LastPerSubject => {
                 let next = source.last_per_subject(filters).first().copied().unwrap_or(last);

@@ -108,6 +108,24 @@ fn a_deleted_message_counts_as_the_last_activity_of_acks() {
 }
 
 #[test]
+fn a_start_time_before_the_first_match_starts_there() {
+    let mut tape = Tape::new();
+    for (at, subject) in [(10, "a"), (20, "b"), (30, "b"), (40, "a")] {
+        tape.publish(subject, at, 20);
+    }
+    let start = |filter: &str| {
+        let config = ConsumerConfig {
+            deliver_policy: DeliverPolicy::ByStartTime,
+            opt_start_time: Some(jiff::Timestamp::from_nanosecond(5).expect("a time")),
+            filter_subject: filter.into(),
+            ..explicit()
+        };
+        Start::choose(&config, &tape, &Filters::new(config.filters().into_iter().map(Bytes::from))).next
+    };
+    assert_eq!((start(""), start("a"), start("b"), start("c")), (1, 1, 2, 1));
+}
+
+#[test]
 fn last_without_a_filter_is_the_last_sequence_there_or_not() {
     let start = |filter: &str| {
         let config =
