@@ -134,3 +134,19 @@ fn a_leader_that_loses_its_majority_says_so() {
         wait_for(line, || server.log().contains(line).then_some(()));
     }
 }
+
+#[test]
+fn a_server_that_stops_is_heard_to_the_end_on_the_others() {
+    let mut cluster = Cluster::start("bye", 3, "");
+    let mut system = connect(&cluster.servers[2].client_addr(), "sys");
+    system.send("SUB $SYS.SERVER.*.SHUTDOWN 1\r\n");
+    system.flush().unwrap();
+    // What comes back from a server went there behind the subscription.
+    wait_for("an answer of the server", || {
+        let one = r#"{"server_name":"bye1"}"#;
+        system.request("$SYS.REQ.SERVER.PING.STATSZ", one).ok().filter(|answer| answer.payload.contains("statsz"))
+    });
+    assert_eq!(cluster.servers[0].stop(), 0);
+    let told = system.message().unwrap();
+    assert!(told.subject.ends_with(".SHUTDOWN") && told.payload.contains("\"name\":\"bye1\""), "{}", told.payload);
+}

@@ -158,7 +158,9 @@ impl NodeMsg {
             | NodeMsg::HeartbeatList { .. }
             | NodeMsg::Gossip { .. }
             | NodeMsg::Form(_)
-            | NodeMsg::Goodbye { .. } => Lane::Control,
+            | NodeMsg::Goodbye { lame_duck: true } => Lane::Control,
+            // The link ends with it: everything that was said before must have been heard.
+            NodeMsg::Goodbye { lame_duck: false } => Lane::Data,
             NodeMsg::Raft { message, .. } => match message.body {
                 raft::Body::Append { .. } => Lane::Data,
                 _ => Lane::Control,
