@@ -202,7 +202,9 @@ impl Sink {
     }
 
     fn reopen(&mut self) {
-        let Some(file) = &self.file else { return };
+        let Some(file) = &self.file else {
+            return self.line(Level::Info, "File log re-open ignored, not a file logger");
+        };
         match LogFile::open(&file.path, self.options.size_limit_bytes) {
             Ok(fresh) => {
                 self.file = Some(fresh);

@@ -14,6 +14,7 @@ use net::uring::listen::Listener;
 use super::inbox::{Inbox, Notify};
 use crate::event::Event;
 use crate::ids::ConnId;
+use crate::system::{JSON, TEXT};
 
 /// A request's line and headers; browsers stay far below.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
@@ -123,8 +124,10 @@ impl Pages {
         slot.ready.wait().await;
         let Some((status, content_type, body)) = slot.reply.borrow_mut().take() else { return Ok(()) };
         let connection = if request.keep { "keep-alive" } else { "close" };
+        // Dashboards in browsers read the pages from elsewhere, as on the peer.
+        let open = if content_type == JSON { "Access-Control-Allow-Origin: *\r\n" } else { "" };
         let head = format!(
-            "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
+            "HTTP/1.1 {status} {}\r\n{open}Content-Type: {content_type}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
             reason(status),
             body.len()
         );
@@ -166,7 +169,11 @@ async fn too_late<T>(after: Duration) -> std::io::Result<T> {
 }
 
 async fn refuse(conn: &mut Conn, status: u16, text: &str) -> std::io::Result<()> {
-    let head = format!("HTTP/1.1 {status} {text}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let body = format!("{status} {text}");
+    let head = format!(
+        "HTTP/1.1 {body}\r\nContent-Type: {TEXT}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
     conn.write_all(head.as_bytes()).await
 }
 
@@ -181,6 +188,11 @@ impl<'a> Request<'a> {
         let mut lines = head.split("\r\n");
         let mut words = lines.next()?.split(' ');
         let (method, target, version) = (words.next()?, words.next()?, words.next()?);
+        // A proxy may name the whole URL.
+        let target = match target.strip_prefix("http://") {
+            Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
+            None => target,
+        };
         if words.next().is_some() || !target.starts_with('/') {
             return None;
         }
@@ -220,6 +232,10 @@ mod tests {
     fn requests_and_refusals() {
         let request = Request::parse("GET /varz?x=1 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert_eq!((request.method, request.target, request.keep), ("GET", "/varz?x=1", true));
+        for (whole, target) in [("http://a:1/varz?x=1", "/varz?x=1"), ("http://a", "/")] {
+            let head = format!("GET {whole} HTTP/1.1\r\n\r\n");
+            assert_eq!(Request::parse(&head).unwrap().target, target);
+        }
         assert!(!Request::parse("GET / HTTP/1.1\r\nconnection: Close\r\n\r\n").unwrap().keep);
         assert!(!Request::parse("GET / HTTP/1.0\r\n\r\n").unwrap().keep);
         assert!(!Request::parse("GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n").unwrap().keep);

@@ -166,10 +166,7 @@ impl<'a> Life<'a> {
                     self.plan.logger.error(format!("Failed to reload server configuration: {why}"));
                 }
             }
-            Wish::ReopenLog => {
-                self.plan.logger.reopen();
-                self.plan.logger.info("File log re-opened");
-            }
+            Wish::ReopenLog => self.plan.logger.reopen(),
             Wish::LameDuck => self.lame_duck(),
         }
     }

@@ -46,6 +46,7 @@ const PATHS: &[(&str, &str)] = &[
 /// Reads a request's target (`/path?query`). `base` begins with `/` and does not end with one, unless it is `/` alone.
 pub fn parse(base: &str, target: &str) -> Target {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = if path.contains('%') { &unescape(path) } else { path };
     let Some(rest) = path.strip_prefix(base.trim_end_matches('/')) else { return Target::NotFound };
     if rest.is_empty() || rest == "/" {
         return Target::Root;
@@ -256,6 +257,7 @@ mod tests {
             assert_eq!(parse(base, elsewhere), Target::NotFound, "{elsewhere}");
         }
         assert_eq!(parse("/", "/"), Target::Root);
+        assert!(matches!(parse("/", "/%76arz"), Target::Page { path: "/varz", .. }));
         assert!(root(base, "2.15.1").contains("href=\"/nats/dashboard/jsz\""));
     }
 

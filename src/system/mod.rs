@@ -57,6 +57,7 @@ use answer::HttpAnswer;
 use ask::Ask;
 use envelope::{Blank, Json, Refusal, ServerInfo, is_meant, seal, seal_done, seal_error};
 use http::Target;
+pub use http::{JSON, TEXT};
 use page::{Page, Selection};
 pub use part::PagePart;
 use pending::{Face, Pending};
