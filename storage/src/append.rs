@@ -21,14 +21,19 @@ const RESERVED_BYTES_MAX: usize = 64 << 10;
 /// What one record costs in a footer, about; for deciding whether the store is full.
 const FOOTER_COST: usize = 16;
 
-/// How deep a record may reach into the segment's worth of space that is held back for a full store.
+/// How deep a record may reach into the two segments' worth of space that is held back for a full store. One of them stays
+/// free to move what lives into, so that a full log turns over for ever as long as something in it dies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Claim {
     /// Not at all: what clients store.
     Plain,
-    /// To the half: what others have agreed to store and this log must follow.
+    /// A quarter: what others have agreed to store and this log must follow.
     Follow,
-    /// To the last quarter: entries by which space comes back (deletes, purges) or a group gets a leader, and large
+    /// Somewhat more: small entries that are soon replaced by others (what consumers note).
+    Progress,
+    /// To five eighths of a segment: a state that a replica is taught, which lets go of much of what is here.
+    Taught,
+    /// All but a quarter of a segment: entries by which space comes back (deletes, purges) or a group gets a leader, and large
     /// checkpoints and notes, without which nothing that was released comes back.
     Relief,
     /// To the end: votes, cuts, tombstones, small checkpoints and notes, moves.
@@ -47,12 +52,15 @@ impl Claim {
 
     /// What must stay free behind a record, of `segment` bytes that are held back.
     fn leaves(self, segment: usize) -> usize {
-        match self {
-            Claim::Plain => segment,
-            Claim::Follow => segment / 2,
-            Claim::Relief => segment / 4,
+        let eighths = match self {
+            Claim::Plain => 16,
+            Claim::Follow => 12,
+            Claim::Progress => 9,
+            Claim::Taught => 5,
+            Claim::Relief => 2,
             Claim::Vital => 0,
-        }
+        };
+        segment / 8 * eighths
     }
 }
 
@@ -295,11 +303,13 @@ impl Log {
         }
     }
 
-    /// A segment's worth is held back (see [`Claim`]); the rest is for everything. What the quota still allows counts as
+    /// Two segments' worth is held back (see [`Claim`]); the rest is for everything. What the quota still allows counts as
     /// far as the next two segments, unless the file system has just refused one.
     pub(crate) fn has_space(&self, body: usize, claim: Claim) -> bool {
         let segment = self.set.usable() - record_bytes_max(u64::from(self.set.segment_bytes));
-        let growth = if self.set.doubtful { 0 } else { self.set.growth().min(2) as usize };
+        // One more before the first is there. What must not run out counts on less: the file system may refuse the next.
+        let counted = if claim == Claim::Plain { 2 } else { 1 } + u64::from(self.set.active.is_none());
+        let growth = if self.set.doubtful { 0 } else { self.set.growth().min(counted) as usize };
         let coming = usize::from(self.set.is_coming());
         let segments = self.set.available() + coming + growth;
         let room = self.set.room(1) + segments * segment;

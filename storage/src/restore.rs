@@ -287,9 +287,12 @@ impl Restore {
         }
     }
 
-    /// Segments whose content was not proven durable by a footer: they are flushed before anything is promised.
+    /// Segments whose content was not proven durable by a footer, and those whose head says that they hold nothing: they are
+    /// flushed before anything is promised. A head that a later loss of power takes back would show records again whose
+    /// guards are gone by then.
     pub fn to_flush(&self) -> Vec<u32> {
-        self.set.closed.iter().chain(&self.set.active).copied().collect()
+        let set = &self.set;
+        set.closed.iter().chain(&set.active).chain(&set.free).chain(&set.ready).copied().collect()
     }
 
     /// The log, behind run `run_last`.

@@ -101,6 +101,11 @@ impl Segment {
         }
     }
 
+    /// Bytes of its runs that would be gained by moving what lives.
+    pub fn dead(&self) -> u64 {
+        u64::from(self.tail - RUNS_START).saturating_sub(self.live)
+    }
+
     /// True while it may hold records.
     pub fn in_use(&self) -> bool {
         matches!(self.state, State::Active | State::Closed | State::Sealing | State::Sealed | State::Freeing)

@@ -5,6 +5,7 @@
 //!   appended where the log has none yet, and everything appended up to then must be durable: whatever killed its
 //!   records, and every copy of a moved one, is then on disk. A new head in the file makes it final.
 //! * A sealed segment that is mostly dead has its live records moved first. Moves are counted (`bytes_moved`).
+//! * A full log leaves its newest segment when that is largely dead, for only sealed ones can be emptied.
 //! * Segments are freed only behind the oldest one without a footer, so a start never looks for runs in a hole.
 //! * No space for a new segment file is a state, not an error: appends answer `Full`, and it ends when something dies,
 //!   or when `retry_space` finds room.
@@ -24,8 +25,8 @@ const EMPTY_LOOK_MAX: usize = 16;
 /// A mostly dead segment is left alone while it is still dying, for what ages out needs no move: until so many others
 /// were sealed without a death in it, unless space is short.
 const SEALS_AT_REST: u64 = 2;
-/// When the store is full a segment is emptied from this share of dead bytes on, in percent: less would not gain
-/// enough over what the copies take.
+/// When the store is full a segment is emptied from this share of dead bytes on, in percent of what is written in it, padding
+/// included: less would not gain enough over what the copies take.
 const DEAD_PERCENT_WHEN_FULL: u64 = 25;
 
 /// A step of a segment that the disk was asked for.
@@ -63,6 +64,7 @@ impl Log {
     pub(crate) fn plan_housekeeping(&mut self) {
         self.plan_footer();
         self.plan_coming();
+        self.plan_turnover();
         self.plan_free();
         self.plan_move();
         self.plan_trim();
@@ -224,7 +226,9 @@ impl Log {
     }
 
     fn next_to_move(&self) -> Option<u32> {
-        let tight = self.low || self.set.growth() == 0 && self.set.available() < 2;
+        // Two segments are held back: before the newest one is full, a third must be there.
+        let spare = if self.set.room(1) < self.set.usable() / 2 { 3 } else { 2 };
+        let tight = self.low || self.set.growth() == 0 && self.set.available() < spare;
         let rests = |number: &&u32| {
             let segment = self.set.segments.get(number);
             segment.is_some_and(|s| tight || s.evacuate || self.set.seals >= s.died_at + SEALS_AT_REST)
@@ -235,10 +239,25 @@ impl Log {
         if !self.low || !self.set.empty.is_empty() {
             return None;
         }
-        let share = |segment: &Segment| (segment.used - segment.live) * 100 / segment.used.max(1);
+        let share = |segment: &Segment| segment.dead() * 100 / u64::from(segment.tail);
         let sealed = self.set.segments.iter().filter(|(_, s)| s.state == State::Sealed && !s.suspect);
         let best = sealed.max_by_key(|(_, segment)| share(segment))?;
         (share(best.1) >= DEAD_PERCENT_WHEN_FULL).then_some(*best.0)
+    }
+
+    /// A full log goes on in its next segment when that gains a good part of one. Nothing else is emptied meanwhile: what
+    /// comes back otherwise comes back cheaper.
+    fn plan_turnover(&mut self) {
+        let idle = self.mover.segment.is_none() && self.set.sealing.is_none() && self.set.closed.is_empty();
+        if !self.low || !idle || !self.set.empty.is_empty() || self.set.ready.is_empty() {
+            return;
+        }
+        let active = self.set.active.and_then(|number| self.set.segments.get(&number));
+        let worth = u64::from(self.set.segment_bytes) * DEAD_PERCENT_WHEN_FULL / 100;
+        if active.is_some_and(|segment| segment.dead() >= worth) && self.next_to_move().is_none() {
+            self.set.roll();
+            self.unsettled = true;
+        }
     }
 
     /// Free segments beyond what is worth keeping go back to the file system.
