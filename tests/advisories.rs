@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::cluster::Cluster;
-use common::{Client, Message, text, wait_for};
+use common::{Client, Message, Scratch, Server, text, wait_for};
 
 /// Listens to every advisory of its account.
 struct Listener {
@@ -107,6 +107,43 @@ fn assets_that_come_change_and_go_are_told_with_every_request_and_every_leader()
     let elected = system.hears("DOMAIN.LEADER_ELECTED", "");
     assert_eq!(text(&elected, "cluster").as_deref(), Some("adv"));
     assert_eq!(text(&elected, "leader").map(|peer| peer.len()), Some(8), "{elected}");
+}
+
+#[test]
+fn a_server_that_is_taken_out_says_so() {
+    let cluster = Cluster::start("advr", 3, "");
+    let mut system = Listener::new(&cluster.servers[0].client_addr(), "sys");
+    let mut operator = connect(&cluster.servers[1].client_addr(), "sys");
+    until_heard(&mut operator, &mut system);
+    let removed = operator.request("$JS.API.SERVER.REMOVE", r#"{"peer":"advr3"}"#).unwrap();
+    assert!(removed.payload.contains("\"success\":true"), "{}", removed.payload);
+    let told = system.hears("SERVER.REMOVED", "");
+    assert!(told.starts_with(r#"{"type":"io.nats.jetstream.advisory.v1.server_removed","id":"#), "{told}");
+    assert_eq!((text(&told, "server").as_deref(), text(&told, "cluster").as_deref()), (Some("advr3"), Some("advr")));
+    assert!(cluster.servers[2].log().contains(&text(&told, "server_id").unwrap()), "{told}");
+}
+
+#[test]
+fn a_store_that_is_full_says_so() {
+    let dir = Scratch::new("advfull");
+    let config = format!(
+        "listen: \"127.0.0.1:-1\"\nserver_name: full\njetstream {{ store_dir: \"{}\", max_file_store: 16MB }}\n\
+         trestle {{ segment_bytes: 1MB }}\naccounts: {{ APP: {{ users: [{{user: app, password: app}}], jetstream: enabled \
+         }}, SYS: {{ users: [{{user: sys, password: sys}}] }} }}\nsystem_account: SYS\n",
+        dir.path("store")
+    );
+    let server = Server::start(&dir, "full", &["-c", &dir.file("a.conf", &config), "--cores", "1"]);
+    server.wait_ready();
+    let mut system = Listener::new(&server.client_addr(), "sys");
+    let mut client = connect(&server.client_addr(), "app");
+    client.request("$JS.API.STREAM.CREATE.S", r#"{"name":"S"}"#).unwrap();
+    let message = "x".repeat(200_000);
+    // More than the store may hold: one of them is refused.
+    let refused = (0..100).find_map(|_| client.publish("S", &message).err());
+    assert!(refused.is_some_and(|why| why.contains("\"err_code\":10023")));
+    let told = system.hears("SERVER.OUT_OF_STORAGE", "");
+    assert!(told.starts_with(r#"{"type":"io.nats.jetstream.advisory.v1.server_out_of_space","id":"#), "{told}");
+    assert_eq!(text(&told, "server").as_deref(), Some("full"), "{told}");
 }
 
 #[test]

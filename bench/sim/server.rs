@@ -231,6 +231,7 @@ impl Server {
             me: place,
             config: self.config.clone(),
             accounts: Accounts::new(&self.config),
+            server_id: self.name.clone(),
             server_name: self.name.clone(),
             cluster: Some(CLUSTER.into()),
             facts: self.facts(),

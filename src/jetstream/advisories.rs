@@ -38,6 +38,10 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     replicas: Option<Vec<Replica>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<&'a str>,
@@ -209,6 +213,23 @@ impl JetStream {
         };
         let payload = api::render::json(&body);
         self.tell(system, "$JS.EVENT.ADVISORY.DOMAIN.LEADER_ELECTED".to_owned(), payload);
+    }
+
+    /// Something befell this server itself; the system account hears of it. `word` ends the subject, `kind` the type.
+    pub(super) fn tell_server(&mut self, now: Now, word: &str, kind: &str) {
+        let Some(system) = self.accounts.system() else { return };
+        let body = Body {
+            kind: format!("io.nats.jetstream.advisory.v1.server_{kind}"),
+            id: event_id(self.me.server.0 ^ u64::from(self.me.core), now, now.us),
+            timestamp: time_text(now.wall_ns),
+            server: Some(&self.server_name),
+            server_id: Some(&self.server_id),
+            cluster: Some(self.cluster.as_deref().unwrap_or_default()),
+            domain: self.config.jetstream.as_ref().and_then(|js| js.domain.as_deref()),
+            ..Body::default()
+        };
+        let payload = api::render::json(&body);
+        self.tell(system, format!("$JS.EVENT.ADVISORY.SERVER.{word}"), payload);
     }
 
     fn tell(&mut self, account: AccountId, subject: String, payload: Bytes) {

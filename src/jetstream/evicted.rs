@@ -21,6 +21,9 @@ impl JetStream {
             return;
         }
         self.log_eviction();
+        if self.me.core == 0 {
+            self.tell_server(now, "REMOVED", "removed");
+        }
         let led = |group: &GroupId| {
             let stream = self.streams.get(group).filter(|hosted| hosted.leading).map(|hosted| hosted.term);
             stream.or_else(|| self.consumers.get(group).filter(|hosted| hosted.leading).map(|hosted| hosted.term))

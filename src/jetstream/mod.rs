@@ -97,6 +97,7 @@ pub struct JsOptions {
     pub me: Place,
     pub config: Arc<Config>,
     pub accounts: Accounts,
+    pub server_id: String,
     pub server_name: String,
     /// `None`: this server runs alone.
     pub cluster: Option<String>,
@@ -112,6 +113,7 @@ pub struct JetStream {
     me: Place,
     config: Arc<Config>,
     accounts: Accounts,
+    server_id: String,
     server_name: String,
     cluster: Option<String>,
     groups: Groups,
@@ -153,6 +155,7 @@ impl JetStream {
             groups: Groups::new(options.groups),
             config: options.config,
             accounts: options.accounts,
+            server_id: options.server_id,
             server_name: options.server_name,
             cluster: options.cluster,
             recovered: false,

@@ -50,6 +50,7 @@ impl JetStream {
                  a larger disk or max_file_store)"
                     .into(),
             );
+            self.tell_server(now, "OUT_OF_STORAGE", "out_of_space");
         } else {
             self.log(Level::Info, "the store has space again".into());
         }

@@ -175,6 +175,7 @@ pub fn shard_options(plan: &Plan, core: CoreId) -> ShardOptions {
         me: place,
         config: plan.config.clone(),
         accounts: Accounts::new(&plan.config),
+        server_id: plan.server_id.clone(),
         server_name: plan.server_name.clone(),
         cluster: plan.cluster.clone(),
         facts: facts(plan),

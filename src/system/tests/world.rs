@@ -362,6 +362,7 @@ fn shard_options(name: &str, core: CoreId, cores: CoreId, config: &Arc<Config>) 
         me: place,
         config: config.clone(),
         accounts: Accounts::new(config),
+        server_id: name.into(),
         server_name: name.into(),
         cluster: cluster.clone(),
         facts: facts(name, config),
