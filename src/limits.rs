@@ -143,6 +143,10 @@ pub const STREAM_AGE_CHECK_US_MAX: u64 = 60_000_000;
 /// Pause between two expiries of a stream with `max_age` under load: each is a log entry, so not one per message.
 pub const STREAM_TRIM_US_MIN: u64 = 50_000;
 
+/// How long what was on its way may be stuck because the logs of too many followers are full, before one of them is asked to
+/// lead, microseconds: longer than space takes to come back by moving what lives, and a publisher still waits.
+pub const GROUP_YIELD_US: u64 = 1_000_000;
+
 /// How often a full store is asked whether there is space again, microseconds.
 pub const SPACE_RETRY_US: u64 = 1_000_000;
 

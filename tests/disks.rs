@@ -210,3 +210,109 @@ fn full_replicas_elect_leaders_and_can_be_emptied() {
         writer.write(&mut client, 1).ok()
     });
 }
+
+/// Pulls and acknowledges so many messages, each acknowledgement with an answer; what came, in order.
+fn consume(client: &mut Client, count: usize) -> Vec<u64> {
+    const BATCH: usize = 100;
+    let mut seqs = Vec::new();
+    while seqs.len() < count {
+        let ask = format!("{{\"batch\":{BATCH},\"no_wait\":true}}");
+        client.send(&format!("SUB pulled 5\r\nPUB $JS.API.CONSUMER.MSG.NEXT.S.C pulled {}\r\n{ask}\r\n", ask.len()));
+        let given: Vec<_> = (0..BATCH).map(|_| client.message().unwrap()).collect();
+        client.send("UNSUB 5\r\n");
+        for message in given {
+            assert!(!message.headers.starts_with("NATS/1.0 "), "after {}: {message:?}", seqs.len());
+            seqs.push(message.reply.split('.').nth(5).unwrap().parse().unwrap());
+            let answer = client.request(&message.reply, "+ACK").unwrap();
+            assert!(answer.headers.is_empty(), "{answer:?}");
+        }
+    }
+    seqs
+}
+
+fn create_consumer(client: &mut Client, name: &str) -> String {
+    let config = format!(r#"{{"stream_name":"S","config":{{"durable_name":"{name}","ack_policy":"explicit"}}}}"#);
+    client.request(&format!("$JS.API.CONSUMER.CREATE.S.{name}"), &config).unwrap().payload
+}
+
+#[test]
+fn a_consumer_reads_and_acknowledges_a_full_store() {
+    let dir = Scratch::new("full-consumer");
+    let mut one = server(&dir, &dir.path("store"), ", max_file_store: 10MB");
+    let mut client = one.connect();
+    create(&mut client, S);
+    wait_for("the consumer to be made", || create_consumer(&mut client, "C").contains("\"created\"").then_some(()));
+    let mut writer = Writer::new(1_500);
+    writer.begin(&mut client);
+    let refused = writer.write(&mut client, 100_000).unwrap_err();
+    assert!(refused.contains("\"err_code\":10023"), "{refused}");
+    writer.settle(&mut client);
+    // Each acknowledgement is written, and takes a block: several times what is held back.
+    let acks = 1_200;
+    assert!(writer.acked.len() > 2 * acks, "{}", writer.acked.len());
+    assert!((1..=acks as u64).eq(consume(&mut client, acks)));
+    let refused = create_consumer(&mut client, "D");
+    assert!(refused.contains("\"err_code\":10023"), "{refused}");
+    let info = client.request("$JS.API.CONSUMER.INFO.S.C", "").unwrap().payload;
+    assert!(info.contains(&format!("\"ack_floor\":{{\"consumer_seq\":{acks},\"stream_seq\":{acks}")), "{info}");
+    drop(client);
+    one.kill();
+    one.again();
+    one.wait_ready();
+    let mut client = one.connect();
+    wait_for("the consumer", || {
+        client.request("$JS.API.CONSUMER.INFO.S.C", "").ok()?.payload.contains("num_pending").then_some(())
+    });
+    assert!(
+        (acks as u64 + 1..=acks as u64 + 200).eq(consume(&mut client, 200)),
+        "what was confirmed is not delivered again"
+    );
+    writer.check(&mut client, 1);
+    assert!(client.request("$JS.API.STREAM.PURGE.S", "").unwrap().payload.contains("\"success\":true"));
+    wait_for("space", || create_consumer(&mut client, "D").contains("\"created\"").then_some(()));
+    assert_eq!(one.stop(), 0);
+    assert_sound(&dir.path("store"));
+}
+
+#[test]
+fn followers_that_are_fuller_than_their_leader_are_an_answer() {
+    let dir = Scratch::new("crowd");
+    let (large, small) = ("max_file_store: 60MB,", "max_file_store: 9MB,");
+    let mut cluster = Cluster::start_each_on("g", &dir.0, &[large, small, small]);
+    let mut client = cluster.servers[0].connect();
+    cluster.create(&mut client, S3);
+    wait_for("the roomy server to lead", || {
+        let to = r#"{"placement":{"preferred":"g1"}}"#;
+        client.request("$JS.API.STREAM.LEADER.STEPDOWN.S", to).ok()?;
+        (cluster.leader(&mut client, "S") == 0).then_some(())
+    });
+    let mut writer = Writer::new(8_000);
+    writer.begin(&mut client);
+    let refused = wait_for("a refusal", || writer.write(&mut client, 100_000).err().filter(|e| e.contains("10023")));
+    assert!(refused.contains("insufficient resources"), "{refused}");
+    // Every one that is under way has its answer.
+    writer.settle(&mut client);
+    assert!(writer.acked.len() > 400, "{}", writer.acked.len());
+    assert!(!cluster.servers[0].log().contains("the store is full"), "the leader has space");
+    writer.check(&mut client, 1);
+    let deleted = client.request("$JS.API.STREAM.MSG.DELETE.S", r#"{"seq":1,"no_erase":true}"#).unwrap();
+    assert!(deleted.payload.contains("\"success\":true"), "{deleted:?}");
+    let purged = client.request("$JS.API.STREAM.PURGE.S", r#"{"keep":100}"#).unwrap();
+    assert!(purged.payload.contains("\"success\":true"), "{purged:?}");
+    let first = common::number(&client.request("$JS.API.STREAM.INFO.S", "").unwrap().payload, "first_seq").unwrap();
+    let mut client = cluster.servers[1].connect();
+    writer.begin(&mut client);
+    let enough = writer.acked.len() + 300;
+    wait_for("space", || writer.write(&mut client, enough.saturating_sub(writer.acked.len())).ok());
+    writer.settle(&mut client);
+    writer.check(&mut client, first);
+    wait_for("all replicas to have everything", || {
+        let info = client.request("$JS.API.STREAM.INFO.S", "").ok()?.payload;
+        (info.matches("\"current\":true").count() == 2 && !info.contains("\"lag\"")).then_some(())
+    });
+    drop(client);
+    for server in &mut cluster.servers {
+        assert_eq!(server.stop(), 0);
+    }
+    (1..=3).for_each(|n| assert_sound(&dir.path(&format!("store-g{n}"))));
+}

@@ -405,6 +405,20 @@ impl Node {
         Ok(())
     }
 
+    /// Asks a voter to lead with what it has, though it may lack the end of this log: for a leader whose newest entries cannot be
+    /// stored by a quorum. Who may win is decided by the votes, as ever; until somebody has, this leader goes on.
+    pub fn ask_to_lead(&mut self, now: Now, to: NodeId) -> Result<(), TransferError> {
+        if self.role != Role::Leader {
+            return Err(TransferError::NotLeader { leader: self.leader });
+        }
+        if !self.membership.voters.contains(&to) || self.lead.peer(to).is_none_or(|peer| peer.forgot.is_some()) {
+            return Err(TransferError::NotVoter);
+        }
+        self.stir(now);
+        self.send(to, Body::TimeoutNow);
+        Ok(())
+    }
+
     fn finish_transfer(&mut self) {
         let Some(Transfer { to, .. }) = self.lead.transfer else { return };
         if self.lead.peer(to).is_some_and(|peer| peer.matched == self.log.last()) {

@@ -47,6 +47,7 @@ mod kind {
     pub const GOSSIP: u8 = 13;
     pub const FORM: u8 = 14;
     pub const GOODBYE: u8 = 15;
+    pub const SPACE: u8 = 16;
 }
 
 /// Why a frame is no row of messages: the link is broken or the other side is.
@@ -156,13 +157,13 @@ fn encode_fields(msg: &NodeMsg, to: &mut Writer<'_>) -> u8 {
             kind::RAFT
         }
         NodeMsg::Heartbeat(beat) => {
-            to.u64(beat.boot)
-                .u32(beat.groups)
-                .u64(beat.digest)
-                .flag(beat.list_wanted)
-                .u64(beat.sent_us)
-                .u64(beat.echo_us);
+            let Heartbeat { boot, groups, digest, list_wanted, sent_us, echo_us } = *beat;
+            to.u64(boot).u32(groups).u64(digest).flag(list_wanted).u64(sent_us).u64(echo_us);
             kind::HEARTBEAT
+        }
+        NodeMsg::Space { full } => {
+            to.flag(*full);
+            kind::SPACE
         }
         NodeMsg::HeartbeatList { leads } => {
             to.u32(leads.len() as u32);
@@ -291,6 +292,7 @@ fn decode_fields(kind: u8, from: &mut Reader<'_>) -> Result<Option<NodeMsg>, Cod
             sent_us: from.u64()?,
             echo_us: from.u64()?,
         }),
+        kind::SPACE => NodeMsg::Space { full: from.flag()? },
         kind::HEARTBEAT_LIST => {
             NodeMsg::HeartbeatList { leads: from.list(16, |from| Ok((from.group()?, from.u64()?)))? }
         }

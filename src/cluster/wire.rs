@@ -37,6 +37,8 @@ pub enum NodeMsg {
     Heartbeat(Heartbeat),
     /// The groups behind a heartbeat's digest, when the two sides disagree.
     HeartbeatList { leads: Vec<(GroupId, u64)> },
+    /// The log of the sending core is full, or has space again.
+    Space { full: bool },
     /// Streaming a group's state to a replica that the log alone can no longer serve.
     Catchup { group: GroupId, epoch: u32, step: CatchupStep },
     /// Routes and client URLs that the sender knows: how a cluster learns itself from a few seed routes.
@@ -156,6 +158,7 @@ impl NodeMsg {
         match self {
             NodeMsg::Heartbeat(_)
             | NodeMsg::HeartbeatList { .. }
+            | NodeMsg::Space { .. }
             | NodeMsg::Gossip { .. }
             | NodeMsg::Form(_)
             | NodeMsg::Goodbye { lame_duck: true } => Lane::Control,

@@ -55,6 +55,12 @@ use info::rfc3339;
 use leader::Leader;
 use record::Reader;
 
+/// What an entry that is written alone takes on disk besides its bytes: a block.
+const ENTRY_STORED_BYTES: usize = 4096;
+/// What the entries of a consumer may take in a full store before a checkpoint replaces them: a sixteenth of the smallest
+/// segment.
+const HISTORY_FULL_BYTES_MAX: usize = 64 * 1024;
+
 /// What a consumer wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConsumerOutput {
@@ -123,6 +129,9 @@ pub struct Consumer {
     log: BTreeMap<u64, Logged>,
     /// Bytes of entries applied since the last checkpoint.
     history_bytes: usize,
+    history_entries: usize,
+    /// Length of the last checkpoint.
+    checkpoint_bytes: usize,
     leader: Option<Box<Leader>>,
     outputs: VecDeque<ConsumerOutput>,
 }
@@ -144,6 +153,8 @@ impl Consumer {
             applied_index: 0,
             log: BTreeMap::new(),
             history_bytes: 0,
+            history_entries: 0,
+            checkpoint_bytes: 0,
             leader: None,
             outputs: VecDeque::new(),
         }
@@ -287,6 +298,7 @@ impl Consumer {
                 self.applied.apply(logged.entry.time_ns, op);
             }
             self.history_bytes += logged.bytes;
+            self.history_entries += 1;
         }
         self.applied_index = self.applied_index.max(upto);
         if let Some(leader) = &mut self.leader {
@@ -299,22 +311,26 @@ impl Consumer {
         self.applied_index
     }
 
-    /// Whether so much was applied that a checkpoint should replace it.
-    pub fn wants_checkpoint(&self) -> bool {
+    /// Whether so much was applied that a checkpoint should replace it. In a full store that is soon: what an entry takes on
+    /// disk is a block at least, and it comes back only behind a checkpoint.
+    pub fn wants_checkpoint(&self, full: bool) -> bool {
+        let stored = self.history_bytes + self.history_entries * ENTRY_STORED_BYTES;
         self.history_bytes > CONSUMER_HISTORY_BYTES_MAX
+            || full && stored > HISTORY_FULL_BYTES_MAX.max(2 * self.checkpoint_bytes)
     }
 
     /// The applied state. Holds nothing of the stream's messages.
-    pub fn checkpoint(&self) -> Bytes {
+    pub fn checkpoint(&mut self) -> Bytes {
         let mut out = vec![record::VERSION];
         record::put(&mut out, self.applied_index);
         self.applied.encode(&mut out);
+        self.checkpoint_bytes = out.len();
         out.into()
     }
 
     /// A checkpoint taken when `applied` was the last applied index is durable.
     pub fn checkpointed(&mut self, applied: u64) {
-        self.history_bytes = 0;
+        (self.history_bytes, self.history_entries) = (0, 0);
         self.outputs.push_back(ConsumerOutput::Released { below_index: applied + 1 });
     }
 
@@ -337,7 +353,7 @@ impl Consumer {
         self.leader = None;
         self.applied = state;
         self.applied_index = index;
-        self.history_bytes = 0;
+        (self.history_bytes, self.history_entries) = (0, 0);
         self.log = self.log.split_off(&(index + 1));
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::crowd::Crowd;
 use super::log::{Claim, Disk, ReadTicket};
 use super::output::{GroupOutput, LogLevel, ReadToken};
 use super::spec::{GroupsOptions, Timing, home_core};
@@ -79,6 +80,8 @@ pub(super) struct Core {
     pub busy: BTreeSet<GroupId>,
     pub states: States,
     pub space_low: bool,
+    /// Logs of other servers that are full.
+    pub crowd: Crowd,
     /// Bytes of entries that were taken since the last turn and that the log does not know yet.
     pub promised: usize,
     /// Some damage might have been any group's vote or entry: replicas with peers start without a vote.
@@ -108,6 +111,7 @@ impl Core {
             busy: BTreeSet::new(),
             states: States::default(),
             space_low: false,
+            crowd: Crowd::default(),
             promised: 0,
             doubt: false,
             next_token: 0,
@@ -134,6 +138,13 @@ impl Core {
     /// Whether entries of so many bytes can be promised a place in the log.
     pub fn has_room(&mut self, bytes: usize, claim: Claim) -> bool {
         (claim != Claim::Plain || !self.space_low) && self.disk.has_room(self.promised + bytes, claim)
+    }
+
+    /// The same, and keeps that room until the end of the turn.
+    pub fn promise(&mut self, bytes: usize, claim: Claim) -> bool {
+        let room = self.has_room(bytes, claim);
+        self.promised += if room { bytes } else { 0 };
+        room
     }
 
     pub fn token(&mut self) -> ReadToken {

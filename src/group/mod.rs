@@ -16,6 +16,7 @@
 mod body;
 mod catchup;
 mod core;
+mod crowd;
 mod early;
 mod heal;
 mod leave;
@@ -44,7 +45,7 @@ use bytes::Bytes;
 
 use self::core::{Core, Reader};
 use self::early::Early;
-use self::log::DiskEvent;
+use self::log::{Claim, DiskEvent};
 use self::replica::Replica;
 use crate::cluster::heartbeat::Beat;
 use crate::cluster::wire::{CatchupStep, Heartbeat, NodeMsg};
@@ -201,13 +202,15 @@ impl Groups {
     /// Appends a body to a group that this server leads; its index. `Appended` follows with the turn.
     pub fn propose(&mut self, now: Now, group: GroupId, body: Bytes) -> Result<u64, ProposeRefused> {
         let replica = self.groups.get_mut(&group).ok_or(ProposeRefused::Unknown)?;
-        replica.propose(&mut self.core, now, &body, false)
+        // A consumer's entries are small and soon replaced: what clients have acknowledged goes on while streams are full.
+        let claim = if replica.kind == GroupKind::Consumer { Claim::Progress } else { Claim::Plain };
+        replica.propose(&mut self.core, now, &body, claim)
     }
 
     /// The same for a body by which space comes back: taken by a full store, too, out of what is held back for it.
     pub fn propose_relief(&mut self, now: Now, group: GroupId, body: Bytes) -> Result<u64, ProposeRefused> {
         let replica = self.groups.get_mut(&group).ok_or(ProposeRefused::Unknown)?;
-        replica.propose(&mut self.core, now, &body, true)
+        replica.propose(&mut self.core, now, &body, Claim::Relief)
     }
 
     /// The store is full: only what gives space back is taken.
@@ -351,12 +354,16 @@ impl Groups {
                 replica.link_up(&mut self.core, now, peer);
             }
         }
+        if self.core.space_low {
+            self.tell_space(Some(peer));
+        }
     }
 
     /// The link is gone.
     pub fn peer_down(&mut self, now: Now, peer: ServerId) {
         let Some(known) = self.core.peers.get_mut(&peer) else { return };
         known.up = false;
+        self.core.crowd.forget(peer);
         for core in 0..known.cores {
             let place = Place { server: peer, core };
             let heard_us = self.core.beats.disconnect(place).unwrap_or(now.us);
@@ -482,11 +489,13 @@ impl Groups {
                 self.core.space_low = true;
                 self.space_retry_at = Some(now.us + SPACE_RETRY_US);
                 self.core.output(GroupOutput::SpaceLow);
+                self.tell_space(None);
             }
             DiskEvent::SpaceBack => {
                 self.core.space_low = false;
                 self.space_retry_at = None;
                 self.core.output(GroupOutput::SpaceBack);
+                self.tell_space(None);
                 self.unblock();
             }
             DiskEvent::Damaged { group, entries, text } => self.on_damage(now, group, entries, text),
@@ -528,6 +537,7 @@ impl Groups {
             self.space_retry_at = Some(now.us + SPACE_RETRY_US);
             self.core.disk.retry_space();
             self.core.output(GroupOutput::SpaceWanted);
+            self.tell_space(None);
         }
         if self.scrub_at.is_some_and(|at| now.us >= at) {
             let more = self.core.disk.scrub(SCRUB_BYTES);

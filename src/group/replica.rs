@@ -17,6 +17,7 @@ use super::body::{Header, Tag, payload};
 use super::catchup::receive::Receiver;
 use super::catchup::send::Sender;
 use super::core::{Core, Reader};
+use super::crowd::Stuck;
 use super::heal::Heal;
 use super::leave::Leave;
 use super::log::{Claim, Fetch, ReadTicket, Stored};
@@ -55,6 +56,10 @@ pub(super) struct Replica {
     /// What raft asked to be written and the log had no room for.
     pub writes: VecDeque<Write>,
     pub write_refused: bool,
+    pub stuck: Option<Stuck>,
+    /// The newest entry that gives space back, and when to see whether a full follower needs a state for it.
+    pub relief: u64,
+    pub relief_at: Option<u64>,
     pub retain: Retain,
     /// What `Committed` or `Restored` said last.
     pub commit: u64,
@@ -108,6 +113,9 @@ impl Replica {
             staged: BTreeMap::new(),
             writes: VecDeque::new(),
             write_refused: false,
+            stuck: None,
+            relief: 0,
+            relief_at: None,
             retain: Retain::default(),
             commit: 0,
             shown: (false, 0, None),
@@ -145,21 +153,21 @@ impl Replica {
         self.node.as_ref().is_some_and(|node| node.is_leader())
     }
 
-    /// `relief`: it gives space back, and may use what is held back for that.
-    pub fn propose(&mut self, core: &mut Core, now: Now, body: &[u8], relief: bool) -> Result<u64, ProposeRefused> {
+    /// `claim`: how deep it may reach into what a full log holds back.
+    pub fn propose(&mut self, core: &mut Core, now: Now, body: &[u8], claim: Claim) -> Result<u64, ProposeRefused> {
         if body.len() + super::body::HEADER_BYTES > core.disk.record_bytes_max() {
             return Err(ProposeRefused::TooLarge);
         }
-        let tag = if relief { Tag::Relief } else { Tag::Data };
+        let tag = if claim == Claim::Relief { Tag::Relief } else { Tag::Data };
         let header = Header { machine: self.kind, tag, stamp: self.commit };
         let blocked = !self.writes.is_empty();
         let durable = self.mem.is_none();
+        let crowded = claim == Claim::Plain && self.is_crowded(core);
         let Some(node) = self.running() else { return Err(ProposeRefused::Busy) };
         if !node.is_leader() {
             return Err(ProposeRefused::NotLeader { leader: node.leader().map(server) });
         }
-        let claim = if relief { Claim::Relief } else { Claim::Plain };
-        if durable && !core.has_room(body.len() + super::body::HEADER_BYTES, claim) {
+        if crowded || durable && !core.has_room(body.len() + super::body::HEADER_BYTES, claim) {
             return Err(ProposeRefused::Full);
         }
         if blocked || durable && core.disk.stats().is_none_or(|stats| stats.bytes_unstored > GROUP_BACKLOG_BYTES_MAX) {
@@ -176,7 +184,14 @@ impl Replica {
     }
 
     /// Takes raft's message of a peer, with the bodies of its entries.
-    pub fn on_raft(&mut self, core: &mut Core, now: Now, from: ServerId, message: raft::Message, bodies: Vec<Bytes>) {
+    pub fn on_raft(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        from: ServerId,
+        mut message: raft::Message,
+        mut bodies: Vec<Bytes>,
+    ) {
         if message.from != node_id(from) || message.to != node_id(core.server()) {
             return;
         }
@@ -184,14 +199,19 @@ impl Replica {
         if !matches!(self.phase, Phase::Running) || self.is_completing() {
             return;
         }
-        if let raft::Body::Append { entries, .. } = &message.body {
+        if let raft::Body::Append { entries, .. } = &mut message.body {
             // Unanswered: the leader sends again, and by then there may be room. What raft has taken waits in line with
             // the votes, so nothing is taken that would have to wait long.
             if blocked && !entries.is_empty() {
                 return;
             }
-            if self.mem.is_none() && !promise(core, &bodies) {
-                return;
+            if self.mem.is_none() && !bodies.is_empty() {
+                let taken = promise(core, self.kind, &bodies);
+                if taken == 0 {
+                    return;
+                }
+                entries.truncate(taken);
+                bodies.truncate(taken);
             }
             if !self.stage(entries, bodies) {
                 core.log_of(
@@ -340,14 +360,21 @@ impl Replica {
 /// Entries that were read, or the index of the first damaged one.
 pub(super) type ReadOutcome = Result<Vec<Stored>, u64>;
 
-/// Whether the log takes the bodies of entries that a leader sent. What gives space back to a full store, and a new
-/// leader's first word, may use what is held back for them.
-fn promise(core: &mut Core, bodies: &[Bytes]) -> bool {
+/// How many of the entries that a leader sent the log takes, from the first on. What gives space back to a full store, and a
+/// new leader's first word, may use what is held back for them.
+fn promise(core: &mut Core, kind: GroupKind, bodies: &[Bytes]) -> usize {
+    let is_plain = |body: &Bytes| Header::decode(body).is_none_or(|header| header.tag == Tag::Data);
     let bytes: usize = bodies.iter().map(Bytes::len).sum();
-    let plain = bodies.iter().any(|body| Header::decode(body).is_none_or(|header| header.tag == Tag::Data));
-    let room = bytes == 0 || core.has_room(bytes, if plain { Claim::Follow } else { Claim::Relief });
-    core.promised += if room { bytes } else { 0 };
-    room
+    if !bodies.iter().any(is_plain) || core.has_room(bytes, Claim::Plain) {
+        return if core.promise(bytes, Claim::Relief) { bodies.len() } else { 0 };
+    }
+    // The log is full now and says so, before what is held back for followers is used: leaders hear of it in time.
+    let claim = |body| match kind {
+        _ if !is_plain(body) => Claim::Relief,
+        GroupKind::Consumer => Claim::Progress,
+        _ => Claim::Follow,
+    };
+    bodies.iter().take_while(|body| core.promise(body.len(), claim(body))).count()
 }
 
 pub(super) fn node_id(server: ServerId) -> NodeId {

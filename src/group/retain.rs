@@ -68,6 +68,11 @@ impl Retain {
         index < self.released_below || self.dead.contains_key(&index)
     }
 
+    /// A checkpoint is asked for, or on its way to the log.
+    pub fn is_busy(&self) -> bool {
+        self.wanted || self.writing.is_some()
+    }
+
     /// First entry that a stream may still need.
     pub fn live_from(&self) -> u64 {
         self.released_below.max(1)
@@ -106,9 +111,13 @@ impl Replica {
     pub(super) fn want_checkpoint(&mut self, core: &mut Core) {
         let waits = self.senders.values().any(|sender| sender.waits()) && !self.retain.wanted;
         if waits || self.retain.is_due(self.kind) {
-            self.retain.wanted = true;
-            core.output(GroupOutput::WantCheckpoint { group: self.id });
+            self.ask_for_checkpoint(core);
         }
+    }
+
+    pub(super) fn ask_for_checkpoint(&mut self, core: &mut Core) {
+        self.retain.wanted = true;
+        core.output(GroupOutput::WantCheckpoint { group: self.id });
     }
 
     /// The machine's state as of `index`. Whether it is on its way to the log.
@@ -177,7 +186,7 @@ impl Replica {
         if self.retain.compacted >= index {
             return;
         }
-        let upto = self.compact_upto(index);
+        let upto = self.compact_upto(core, index);
         if upto > self.retain.compacted {
             if let Some(node) = self.node.as_mut() {
                 node.compact(upto);
@@ -188,9 +197,12 @@ impl Replica {
     }
 
     /// A follower that is a little behind is served from the log, not by streaming everything.
-    fn compact_upto(&self, index: u64) -> u64 {
+    fn compact_upto(&self, core: &Core, index: u64) -> u64 {
         let Some(node) = self.node.as_ref().filter(|node| node.is_leader()) else { return index };
-        let slowest = node.status().peers.iter().map(|peer| peer.matched).min().unwrap_or(index);
+        // One whose log is full may not get in what it lacks for as long as nothing is let go of; a state finds most of it there.
+        let peers = node.status().peers;
+        let served = peers.iter().filter(|peer| !self.full_at(core, peer.id));
+        let slowest = served.map(|peer| peer.matched).min().unwrap_or(index);
         // What follows a state that is being streamed must still be there when it has arrived.
         let streamed = self.senders.values().filter_map(|sender| sender.index()).min().unwrap_or(index);
         let wanted = if slowest + CHECKPOINT_LAG_MAX >= index { slowest.min(index) } else { index };

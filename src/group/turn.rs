@@ -53,8 +53,10 @@ impl Replica {
             }
             self.staged.clear();
             self.drive_members(core, now);
+            self.yield_if_stuck(core, now);
             self.tell_removed(core);
             self.pump_senders(core, now);
+            self.relieve_followers(core, now);
             self.want_checkpoint(core);
             self.compact(core);
         }
@@ -65,7 +67,7 @@ impl Replica {
         match output {
             Output::Persist { ticket, hard, truncate_from, append } => {
                 self.active_us = now.us;
-                self.persist(core, ticket.0, hard, truncate_from, append);
+                self.persist(core, now, ticket.0, hard, truncate_from, append);
             }
             Output::Send(message) => self.send(core, now, message),
             Output::Commit(upto) => {
@@ -97,7 +99,15 @@ impl Replica {
         }
     }
 
-    fn persist(&mut self, core: &mut Core, ticket: u64, hard: Option<HardState>, cut: Option<u64>, append: Vec<Entry>) {
+    fn persist(
+        &mut self,
+        core: &mut Core,
+        now: Now,
+        ticket: u64,
+        hard: Option<HardState>,
+        cut: Option<u64>,
+        append: Vec<Entry>,
+    ) {
         if let Some(hard) = hard {
             self.writes.push_back(Write::Hard(hard));
         }
@@ -118,6 +128,7 @@ impl Replica {
                 let (group, index) = (self.id, entry.index);
                 core.output(GroupOutput::Appended { group, index, body: payload(&body) });
             }
+            self.note_relief(core, now, entry.index, &body);
             self.writes.push_back(Write::Entry { index: entry.index, term: entry.term, body });
         }
         let last = self.node.as_ref().map_or(0, |node| node.last_index());
@@ -179,9 +190,11 @@ impl Replica {
             Write::Hard(hard) => core.disk.append_hard(self.id, hard).map(|_| ()),
             Write::Truncate(from) => core.disk.truncate(self.id, *from),
             Write::Entry { index, term, body } => {
-                // Room was asked for before raft took it; a leader's first entry of a term comes unasked.
+                // Room was asked for before raft took it; a leader's first entry of a term comes unasked, and so do members.
+                let own = Header::decode(body).is_some_and(|header| !header.tag.is_data());
+                let claim = if own { Claim::Vital } else { Claim::Relief };
                 let entry = Stored { index: *index, term: *term, body: body.clone() };
-                core.disk.append_entry(self.id, self.epoch, Claim::Relief, entry).map(|_| ())
+                core.disk.append_entry(self.id, self.epoch, claim, entry).map(|_| ())
             }
             Write::Ticket { ticket, last } => {
                 let lsn = core.disk.appended();
@@ -261,8 +274,9 @@ impl Replica {
     /// When the group wants to be called next, or that it sleeps.
     fn rest(&mut self, core: &mut Core, now: Now) {
         let running = matches!(self.phase, Phase::Running);
-        // What a replica does about its members waits until it is read.
-        let members = [self.members_at, self.leave.due()].into_iter().filter(|_| running);
+        // What a replica does about its members, or about full ones, waits until it is read.
+        let members = [self.members_at, self.leave.due(), self.stuck_due(), self.relief_at];
+        let members = members.into_iter().filter(|_| running);
         let due = [self.heal.due(), self.senders_due(), self.again_at].into_iter().chain(members);
         let mut due = due.flatten().min();
         let idle = due.is_none() && self.is_idle(core);

@@ -383,7 +383,7 @@ impl JetStream {
         }
     }
 
-    fn wake_readers(&mut self, group: GroupId) {
+    pub(super) fn wake_readers(&mut self, group: GroupId) {
         if let Some(hosted) = self.streams.get(&group) {
             self.busy_consumers.extend(hosted.consumers.iter().copied());
         }

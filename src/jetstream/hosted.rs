@@ -71,6 +71,11 @@ impl HostedStream {
 }
 
 impl HostedConsumer {
+    /// Its history is worth a checkpoint, and none is on its way. `full`: the store is.
+    pub fn wants_checkpoint(&self, full: bool) -> bool {
+        self.restored && !self.checkpointing && self.consumer.wants_checkpoint(full)
+    }
+
     pub fn lead(&self, group: GroupId, server: ServerId) -> Lead {
         let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         let asset = Asset::Consumer {

@@ -198,6 +198,7 @@ impl JetStream {
                 leads.iter().for_each(|(group, _)| self.meet(now, view, *group));
                 self.groups.on_heartbeat_list(now, from, leads);
             }
+            NodeMsg::Space { full } => self.groups.on_space(from, full),
             NodeMsg::Form(step) => self.on_form(now, from.server, step),
             NodeMsg::Request(request) => self.on_request(now, view, request),
             NodeMsg::Bounce { group, token } => self.on_bounce(now, group, token),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{HostedStream, JetStream, JsOutput};
+use crate::api::errors;
 use crate::cluster::view::View;
 use crate::event::Level;
 use crate::group::{GroupOutput, LogLevel};
@@ -60,10 +61,13 @@ impl JetStream {
         self.give_space_back(now);
     }
 
-    /// Streams that have something to give back to a full store take a checkpoint, without which it does not come back.
+    /// Streams and consumers that have something to give back to a full store take a checkpoint, without which it does not come back.
     fn give_space_back(&mut self, now: Now) {
         let wanting = self.streams.iter().filter(|(_, hosted)| hosted.wants_checkpoint());
-        let wanting: Vec<GroupId> = wanting.map(|(group, _)| *group).collect();
+        let full = self.groups.is_full();
+        let consumers = self.consumers.iter().filter(|(_, hosted)| hosted.wants_checkpoint(full));
+        let consumers = consumers.map(|(group, _)| *group);
+        let wanting: Vec<GroupId> = wanting.map(|(group, _)| *group).chain(consumers).collect();
         wanting.into_iter().for_each(|group| self.checkpoint(now, group));
     }
 
@@ -105,6 +109,7 @@ impl JetStream {
             self.must(group, done);
             self.groups.applied(group, applied);
             self.drain_stream(now, view, group);
+            self.wake_readers(group);
         } else if let Some(hosted) = self.consumers.get_mut(&group) {
             hosted.consumer.recovered(now, committed);
             hosted.restored = true;
@@ -144,7 +149,9 @@ impl JetStream {
         if group == GroupId::META {
             self.unpend_meta(from);
         } else if let Some(hosted) = self.streams.get_mut(&group) {
-            hosted.stream.truncated(from);
+            let full = self.groups.is_crowded(group);
+            let error = if full { errors::INSUFFICIENT_RESOURCES } else { errors::CLUSTER_NOT_AVAIL };
+            hosted.stream.truncated(from, &error);
         } else if let Some(hosted) = self.consumers.get_mut(&group) {
             hosted.consumer.truncated(from);
         }
@@ -163,7 +170,7 @@ impl JetStream {
         // Before any checkpoint: the group takes none of what it does not know to be applied.
         self.groups.applied(group, upto);
         let stream = self.streams.get(&group).is_some_and(HostedStream::wants_checkpoint);
-        let consumer = self.consumers.get(&group).is_some_and(|c| c.consumer.wants_checkpoint() && !c.checkpointing);
+        let consumer = self.consumers.get(&group).is_some_and(|hosted| hosted.wants_checkpoint(self.groups.is_full()));
         if stream || consumer {
             self.checkpoint(now, group);
         }

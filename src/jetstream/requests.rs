@@ -250,14 +250,16 @@ impl JetStream {
         for group in std::mem::take(&mut self.busy_streams) {
             let Some(hosted) = self.streams.get_mut(&group) else { continue };
             if hosted.leading {
-                for body in hosted.stream.take_entries(now) {
+                let bodies = hosted.stream.take_entries(now);
+                let count = bodies.len();
+                for (at, body) in bodies.into_iter().enumerate() {
                     let proposed = if crate::stream::record::gives_back(&body) {
                         self.groups.propose_relief(now, group, body)
                     } else {
                         self.groups.propose(now, group, body)
                     };
                     if let Err(refused) = proposed {
-                        hosted.stream.refuse_taken(&refusal(refused));
+                        hosted.stream.refuse_taken(count - at, &refusal(refused));
                         break;
                     }
                 }
@@ -271,6 +273,8 @@ impl JetStream {
             let Some(hosted) = self.consumers.get_mut(&group) else { continue };
             if let Some(stream) = self.streams.get(&hosted.stream)
                 && hosted.restored
+                // One that is still being read has nothing to deliver, and pulls must not be told so.
+                && stream.restored
             {
                 hosted.consumer.turn(now, &stream.stream);
             }

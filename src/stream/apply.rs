@@ -12,6 +12,7 @@ use super::pending::{Answers, Pending, Store, Work};
 use super::record::{Damaged, Purge, Rollup};
 use super::spans::Span;
 use super::{Answer, Filters, Stream, StreamOutput, answer};
+use crate::api::errors::ApiError;
 use crate::ids::{Now, Place, Seq};
 use crate::reply::Reply;
 
@@ -37,12 +38,14 @@ impl Stream {
             pending.drop_from(&mut self.index.subjects);
             return Err(Damaged("sequence does not follow the log"));
         }
+        self.meet_cut(&pending);
         self.push_pending(pending);
         Ok(())
     }
 
-    /// Entries from `from` on were cut off this replica's log by a new leader. Ends this replica's own leadership.
-    pub fn truncated(&mut self, from: u64) {
+    /// Entries from `from` on were cut off this replica's log by a new leader. Ends this replica's own leadership. Who waits for
+    /// one of them hears `error` once it is certain that it is not applied.
+    pub fn truncated(&mut self, from: u64, error: &ApiError) {
         if let Some(recovery) = &mut self.recovery {
             let cut = recovery.entries.split_off(&from);
             cut.into_values().for_each(|pending| pending.drop_from(&mut self.index.subjects));
@@ -50,9 +53,10 @@ impl Stream {
         }
         self.lead(Now::default(), false);
         while self.pending.back().is_some_and(|last| last.index >= from)
-            && let Some(last) = self.pending.pop_back()
+            && let Some(mut last) = self.pending.pop_back()
         {
             self.pending_bytes -= last.body_len as usize;
+            self.owe(&mut last, error);
             last.drop_from(&mut self.index.subjects);
         }
         self.log_last_seq =
@@ -74,6 +78,7 @@ impl Stream {
             self.apply_one(pending);
         }
         self.applied = self.applied.max(upto);
+        self.refuse_cut(upto);
         if self.index.last_seq != before.0 {
             self.outputs.push_back(StreamOutput::Grew { last_seq: self.index.last_seq });
         }

@@ -6,7 +6,8 @@
 //!              (this turn)                (bodies)   (index known)           (answers leave)
 //! ```
 //!
-//! All of it goes away with leadership: what was queued is answered by nobody, what was appended may or may not commit.
+//! All of it goes away with leadership: what was queued is answered by nobody. What was appended may or may not commit; who
+//! waits for it is told when that is known (see [`super::cut`]).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -75,7 +76,7 @@ pub(super) struct Removal {
 }
 
 impl Stream {
-    /// Takes over or gives up leadership. Giving it up drops what was queued and forgets who waits: they try again.
+    /// Takes over or gives up leadership. Giving it up drops what was queued, and forgets who waits for it: they try again.
     pub fn lead(&mut self, _now: Now, leading: bool) {
         if leading == self.lead.is_some() {
             return;
@@ -89,8 +90,11 @@ impl Stream {
         } else if let Some(lead) = self.lead.take() {
             self.drop_unproposed(lead.queue, lead.taken);
             for pending in &mut self.pending {
-                pending.answers = Answers::Nobody;
                 pending.grown = Grown::default();
+                // What answers an update of the configuration is the leader's to say.
+                if matches!(pending.work, Work::Config(_)) {
+                    pending.answers = Answers::Nobody;
+                }
             }
         }
     }
@@ -124,12 +128,14 @@ impl Stream {
         bodies
     }
 
-    /// Nothing that [`Stream::take_entries`] gave and that was not appended can be proposed: their publishers, and those
-    /// queued behind them, are answered with `error`.
-    pub fn refuse_taken(&mut self, error: &ApiError) {
+    /// The last so many bodies that [`Stream::take_entries`] gave could not be proposed: their publishers, and those queued
+    /// behind them, are answered with `error`. Those before are on their way to being appended.
+    pub fn refuse_taken(&mut self, bodies: usize, error: &ApiError) {
         let Some(lead) = &mut self.lead else { return };
-        let (queue, taken) = (std::mem::take(&mut lead.queue), std::mem::take(&mut lead.taken));
-        (lead.queue_bytes, lead.taken_bytes) = (0, 0);
+        let proposed = lead.taken.len().saturating_sub(bodies);
+        let (queue, taken) = (std::mem::take(&mut lead.queue), lead.taken.split_off(proposed));
+        lead.queue_bytes = 0;
+        lead.taken_bytes -= taken.iter().map(|(body, _)| body.len()).sum::<usize>();
         let mut told: Vec<(Place, Bytes)> = Vec::new();
         let mut asked: Vec<(Answer, Bytes)> = Vec::new();
         for (_, pending) in &taken {
@@ -149,8 +155,8 @@ impl Stream {
         }
         self.drop_unproposed(queue, taken);
         self.foresee();
-        let tail_seq = self.log_last_seq;
         if let Some(lead) = &mut self.lead {
+            let tail_seq = lead.tail_seq;
             let lost: Vec<u128> = lead.ids.iter().filter(|(_, one)| one.seq > tail_seq).map(|(id, _)| *id).collect();
             told.extend(lost.iter().filter_map(|id| lead.ids.remove(id)).flat_map(|one| one.waiting));
         }
@@ -239,7 +245,7 @@ impl Stream {
         }
     }
 
-    /// Works out what the stream will be once the pending entries are applied.
+    /// Works out what the stream will be once the pending entries, and those that were proposed behind them, are applied.
     fn foresee(&mut self) {
         let Some(mut lead) = self.lead.take() else { return };
         lead.tail_seq = self.index.last_seq;
@@ -248,7 +254,8 @@ impl Stream {
         lead.grown = Grown::default();
         lead.removals.clear();
         lead.trim_seq = 0;
-        for pending in &self.pending {
+        let taken = std::mem::take(&mut lead.taken);
+        for pending in self.pending.iter().chain(taken.iter().map(|(_, pending)| pending)) {
             lead.grown.messages += pending.grown.messages;
             lead.grown.bytes += pending.grown.bytes;
             match &pending.work {
@@ -264,6 +271,7 @@ impl Stream {
             lead.removals.extend(self.removal_of(&pending.work, lead.tail_seq));
             lead.tail_seq = pending.last_seq_after(lead.tail_seq);
         }
+        lead.taken = taken;
         self.lead = Some(lead);
     }
 
@@ -348,7 +356,7 @@ fn form(time_ns: i64, batch: Vec<Message>) -> (Bytes, Pending) {
 }
 
 /// The refusal of a request, where it has an answer of its own.
-fn refusal(work: &Work, answer: &Answer, error: &ApiError) -> Option<(Answer, Bytes)> {
+pub(super) fn refusal(work: &Work, answer: &Answer, error: &ApiError) -> Option<(Answer, Bytes)> {
     let json = match work {
         Work::Delete { .. } => answer::deleted(Err(error)),
         Work::Purge(_) => answer::purged(Err(error)),

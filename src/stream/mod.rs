@@ -20,6 +20,7 @@ mod apply;
 mod asks;
 mod checkpoint;
 pub mod config;
+mod cut;
 mod dedup;
 pub mod filters;
 mod index;
@@ -49,6 +50,7 @@ pub use info::{InfoRequest, StreamInfo, StreamState};
 pub use record::{Damaged, Entry, Purge, StoredMessage, message};
 
 use answer::Acks;
+use cut::Cut;
 use dedup::Dedup;
 use index::Index;
 use lead::Lead;
@@ -142,6 +144,8 @@ pub struct Stream {
     space: Space,
     /// Publishers of ids that were in flight: answered after the one whose message it is.
     late: Vec<(Seq, Place, Bytes)>,
+    /// Entries of a former leadership that were cut off.
+    cut: Vec<Cut>,
     outputs: VecDeque<StreamOutput>,
 }
 
@@ -168,6 +172,7 @@ impl Stream {
             recovery: None,
             space: Space::default(),
             late: Vec::new(),
+            cut: Vec::new(),
             outputs: VecDeque::new(),
         }
     }

@@ -46,6 +46,7 @@ impl Stream {
         let incarnation = (self.index.incarnation.0, self.index.incarnation.1 + 1);
         self.index = Index::new(Stream::seeds(self.group, self.created_ns), 0, incarnation);
         self.pending.clear();
+        self.cut.clear();
         self.pending_bytes = 0;
         self.log_last_seq = 0;
         self.applied = 0;

@@ -45,14 +45,19 @@ impl Cluster {
     pub fn of(name: &str, cores: &[&str], more: &str, flags: &[&str]) -> Cluster {
         let dir = Scratch::new(name);
         let stores = dir.0.clone();
-        Cluster::start_in(dir, name, cores, more, (&stores, FILE_STORE), flags)
+        Cluster::start_in(dir, name, cores, more, (&stores, &[FILE_STORE]), flags)
     }
 
     /// The same with small segments, the stores in a directory of the caller's, which outlives the servers, and `js` in
     /// the block for JetStream.
     pub fn start_on(name: &str, size: usize, stores: &Path, js: &str) -> Cluster {
+        Cluster::start_each_on(name, stores, &vec![js; size])
+    }
+
+    /// The same with words of its own for each server.
+    pub fn start_each_on(name: &str, stores: &Path, js: &[&str]) -> Cluster {
         let more = "trestle { segment_bytes: 1MB }";
-        Cluster::start_in(Scratch::new(name), name, &vec!["1"; size], more, (stores, js), &[])
+        Cluster::start_in(Scratch::new(name), name, &vec!["1"; js.len()], more, (stores, js), &[])
     }
 
     fn start_in(
@@ -60,7 +65,7 @@ impl Cluster {
         name: &str,
         cores: &[&str],
         more: &str,
-        (stores, js): (&Path, &str),
+        (stores, js): (&Path, &[&str]),
         flags: &[&str],
     ) -> Cluster {
         let routes = free_ports(cores.len());
@@ -68,7 +73,7 @@ impl Cluster {
         for (n, own) in routes.iter().enumerate() {
             let text =
                 conf(name, n + 1, *own, &routes, more).replace("store-", &format!("{}/store-", stores.display()));
-            let text = text.replace("jetstream { ", &format!("jetstream {{ {js} "));
+            let text = text.replace("jetstream { ", &format!("jetstream {{ {} ", js[n % js.len()]));
             let path = dir.file(&format!("{name}{}.conf", n + 1), &text);
             let words = [&["-c", &path, "--cores", cores[n]], flags].concat();
             servers.push(Server::launch(&dir, &format!("{name}{}", n + 1), &words));

@@ -88,9 +88,15 @@ impl Writer {
     /// Sends once more what was sent and not acknowledged, until it is: nothing of it may be stored twice.
     pub fn finish(&mut self, client: &mut Client) {
         self.begin(client);
-        let wanting = self.again.len();
+        let goal = self.acked.len() + self.again.len();
         client.set_timeout(Duration::from_secs(5));
-        self.write(client, wanting).unwrap();
+        // Its leader may still be on its way: then nobody is there to answer, which is said at once.
+        let written = wait_for("a leader", || {
+            let written = self.write(client, goal - self.acked.len());
+            let absent = written.as_ref().is_err_and(|refused| refused.starts_with("NATS/1.0 503"));
+            (!absent).then_some(written)
+        });
+        written.unwrap();
         client.set_timeout(PATIENCE);
     }
 

@@ -178,6 +178,7 @@ impl Maker {
                 NodeMsg::Gossip { routes: vec![self.string(), self.string()], client_urls: vec![self.string()] }
             }
             kind::FORM => NodeMsg::Form(self.form()),
+            kind::SPACE => NodeMsg::Space { full: self.flag() },
             _ => NodeMsg::Goodbye { lame_duck: self.flag() },
         }
     }
@@ -197,7 +198,7 @@ fn every_kind_reads_back_out_of_a_row_of_messages() {
     let accounts = accounts(&["A", "B"]);
     let mut maker = Maker(Lot::new(11));
     for _ in 0..200 {
-        let sent: Vec<NodeMsg> = (kind::INTEREST..=kind::GOODBYE).map(|kind| maker.of_kind(kind)).collect();
+        let sent: Vec<NodeMsg> = (kind::INTEREST..=kind::SPACE).map(|kind| maker.of_kind(kind)).collect();
         let mut frame = BytesMut::new();
         sent.iter().for_each(|msg| encode(msg, &accounts, &mut frame));
         let expected: Vec<Decoded> = sent.into_iter().map(Decoded::Message).collect();
@@ -212,7 +213,7 @@ fn damaged_and_cut_frames_are_errors_or_messages_and_never_a_panic() {
     let mut refused = 0;
     for round in 0..20_000u64 {
         let mut frame = BytesMut::new();
-        encode(&maker.of_kind((round % 15) as u8 + 1), &accounts, &mut frame);
+        encode(&maker.of_kind((round % u64::from(kind::SPACE)) as u8 + 1), &accounts, &mut frame);
         for _ in 0..=maker.0.below(3) {
             let at = maker.0.below(frame.len() as u64) as usize;
             match maker.0.below(3) {

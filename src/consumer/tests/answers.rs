@@ -59,7 +59,7 @@ fn a_follower_knows_that_a_leader_has_begun() {
     let config = explicit();
     let mut follower = Consumer::new(GroupId(2), GroupId(1), AccountId(0), "S", "c", config.clone(), 1);
     assert!(!follower.has_begun());
-    let scene = Scene::new(config, 1);
+    let mut scene = Scene::new(config, 1);
     assert!(scene.consumer.has_begun());
     follower.restore(&scene.consumer.checkpoint()).expect("own checkpoint");
     assert!(follower.has_begun());

@@ -182,7 +182,7 @@ impl Replica {
             core.disk.append_marker(self.id, self.epoch, Some((index - 1, upto)))?;
             self.marked = Some(index - 1);
         }
-        core.disk.append_entry(self.id, self.epoch, Claim::Follow, Stored { index, term, body }).map(|_| ())
+        core.disk.append_entry(self.id, self.epoch, Claim::Taught, Stored { index, term, body }).map(|_| ())
     }
 
     pub(in super::super) fn part_durable(&mut self, core: &mut Core, now: Now, session: u64, part: u32) {

@@ -34,6 +34,8 @@ pub(in super::super) struct Sender {
     ticket: Option<ReadTicket>,
     heard_us: u64,
     asked_us: u64,
+    /// When the receiver last stored something.
+    moved_us: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +79,7 @@ impl Sender {
             ticket: None,
             heard_us: now.us,
             asked_us: now.us,
+            moved_us: now.us,
         }
     }
 
@@ -192,6 +195,9 @@ impl Replica {
     pub(in super::super) fn on_ack(&mut self, core: &mut Core, now: Now, to: ServerId, session: u64, part: u32) {
         let Some(sender) = self.senders.get_mut(&to).filter(|sender| sender.session == session) else { return };
         sender.heard_us = now.us;
+        if sender.stage == Stage::Asking || sender.unacked.front().is_some_and(|sent| sent.part <= part) {
+            sender.moved_us = now.us;
+        }
         core.dirty.insert(self.id);
         if part == ALL {
             return self.end_sender(core, now, to, true);
@@ -241,7 +247,7 @@ impl Replica {
         let all: Vec<ServerId> = self.senders.keys().copied().collect();
         for to in all {
             let Some(sender) = self.senders.get(&to) else { continue };
-            if now.us >= sender.heard_us + CATCHUP_GIVE_UP_US {
+            if now.us >= sender.heard_us.min(sender.moved_us) + CATCHUP_GIVE_UP_US {
                 self.end_sender(core, now, to, false);
             } else if now.us >= sender.due() && sender.waits() {
                 // The machine has not answered yet; it is asked again.

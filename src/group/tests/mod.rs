@@ -1,6 +1,7 @@
 //! Whole clusters of [`super::Groups`] in a seeded world.
 
 mod change;
+mod crowd;
 mod disk;
 mod life;
 mod states;

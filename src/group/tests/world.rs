@@ -229,6 +229,16 @@ impl World {
         Ok(index)
     }
 
+    /// The same for what gives space back.
+    pub fn relieve(&mut self, group: GroupId, body: Bytes) -> Result<u64, ProposeRefused> {
+        let Some(at) = self.leader(group) else { return Err(ProposeRefused::NotLeader { leader: None }) };
+        let time = now(self.now);
+        let index = self.groups(at).propose_relief(time, group, body)?;
+        self.proposed.insert((at, group, index), ());
+        self.pump(at);
+        Ok(index)
+    }
+
     /// Proposes, waiting for a leader if need be, and waits until it is acknowledged.
     pub fn put(&mut self, group: GroupId, body: Bytes) -> u64 {
         for _ in 0..2_000 {
@@ -302,12 +312,13 @@ impl World {
     }
 
     /// For a test that fails.
-    fn explain(&self) {
+    pub fn explain(&self) {
         for (at, server) in &self.servers {
             for (level, text) in server.logs.iter().rev().take(12).rev() {
                 eprintln!("{} {level:?} {text}", at.0);
             }
             let Some(groups) = &server.groups else { continue };
+            eprintln!("{} full {} {:?}", at.0, groups.is_full(), groups.log_stats());
             for group in groups.iter_open() {
                 eprintln!("{} at {}: {:?}", at.0, self.now, groups.status(group));
             }
@@ -514,6 +525,7 @@ fn deliver(groups: &mut Groups, time: Now, from: Place, msg: NodeMsg) {
         NodeMsg::Catchup { group, epoch, step } => groups.on_catchup(time, from.server, group, epoch, step),
         NodeMsg::Heartbeat(heartbeat) => groups.on_heartbeat(time, from, heartbeat),
         NodeMsg::HeartbeatList { leads } => groups.on_heartbeat_list(time, from, leads),
+        NodeMsg::Space { full } => groups.on_space(from, full),
         other => panic!("groups do not send {other:?}"),
     }
 }

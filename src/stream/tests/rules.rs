@@ -1,7 +1,7 @@
 //! The rules one by one; answers in quotes were recorded from nats-server 2.15.1.
 
 use super::*;
-use crate::api::errors::CLUSTER_NOT_AVAIL;
+use crate::api::errors::{CLUSTER_NOT_AVAIL, INSUFFICIENT_RESOURCES};
 
 const BASIC: &str = r#"{"name":"S","subjects":["foo.>"],"max_msg_size":100}"#;
 
@@ -343,7 +343,7 @@ fn what_cannot_be_proposed_is_answered_and_leaves_no_trace() {
     assert_eq!(solo.put("foo.1", "x", &id), None);
     solo.stream.take_entries(solo.now);
     assert_eq!(solo.put("foo.2", "x", &[]), None);
-    solo.stream.refuse_taken(&CLUSTER_NOT_AVAIL);
+    solo.stream.refuse_taken(1, &CLUSTER_NOT_AVAIL);
     let told = refused(503, 10008, "JetStream system temporarily unavailable");
     assert_eq!(solo.replies(), [told.clone(), told.clone(), told]);
     assert_eq!(
@@ -387,6 +387,24 @@ fn batches_keep_to_their_bounds_and_order() {
 }
 
 #[test]
+fn what_was_proposed_before_a_refusal_is_not_refused() {
+    let mut solo = Solo::new(r#"{"name":"S","subjects":["foo.>"]}"#);
+    for n in 0..10_000 {
+        assert_eq!(solo.put("foo.1", "x", &[("Nats-Msg-Id", &n.to_string())]), None);
+    }
+    let bodies = solo.stream.take_entries(solo.now);
+    solo.stream.refuse_taken(bodies.len() - 1, &INSUFFICIENT_RESOURCES);
+    assert_eq!(solo.replies().len(), 10_000 - 4096);
+    solo.stream.appended(1, &bodies[0]).unwrap();
+    solo.next_index = 2;
+    assert_eq!(solo.put("foo.1", "y", &[("Nats-Expected-Last-Sequence", "4096")]), None);
+    solo.commit();
+    let acks = solo.replies();
+    assert_eq!((acks.len(), acks[4096].as_str()), (4097, r#"{"stream":"S","seq":4097}"#));
+    assert_eq!(solo.ask("foo.1", "z", &[("Nats-Msg-Id", "5000")]), r#"{"stream":"S","seq":4098}"#);
+}
+
+#[test]
 fn a_new_leader_knows_what_its_log_holds() {
     let mut solo = Solo::new(BASIC);
     solo.put("foo.1", "x", &[("Nats-Msg-Id", "a")]);
@@ -407,18 +425,62 @@ fn a_new_leader_knows_what_its_log_holds() {
 }
 
 #[test]
-fn a_lost_leadership_answers_nobody() {
+fn a_lost_leadership_answers_nobody_before_it_is_certain() {
     let mut solo = Solo::new(BASIC);
     solo.put("foo.1", "x", &[]);
     solo.append();
     solo.put("foo.2", "x", &[]);
     solo.stream.lead(solo.now, false);
-    solo.stream.truncated(1);
+    solo.stream.truncated(1, &CLUSTER_NOT_AVAIL);
     solo.stream.apply(solo.now, 0);
     assert_eq!(solo.outputs(), []);
+    // Another's entry is committed in its place, one without a body.
+    solo.stream.apply(solo.now, 1);
+    let told = solo.replies();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("\"err_code\":10008") && told[0].contains("\"seq\":0"), "{told:?}");
     solo.stream.lead(solo.now, true);
-    solo.next_index = 1;
+    solo.next_index = 2;
     assert_eq!(solo.ask("foo.3", "x", &[]), r#"{"stream":"S","seq":1}"#);
+}
+
+#[test]
+fn what_a_former_leader_appended_is_acknowledged_when_its_successor_commits_it() {
+    let mut solo = Solo::new(BASIC);
+    solo.put("foo.1", "x", &[]);
+    solo.append();
+    let index = solo.next_index - 1;
+    solo.stream.lead(solo.now, false);
+    solo.stream.apply(solo.now, index);
+    assert_eq!(solo.replies(), [r#"{"stream":"S","seq":1}"#]);
+}
+
+#[test]
+fn an_entry_that_was_cut_off_and_came_back_is_not_refused() {
+    let mut solo = Solo::new(BASIC);
+    solo.put("foo.1", "x", &[]);
+    solo.append();
+    let index = solo.next_index - 1;
+    let body = solo.log.last().unwrap().1.clone();
+    solo.stream.truncated(index, &CLUSTER_NOT_AVAIL);
+    solo.stream.appended(index, &body).unwrap();
+    solo.stream.apply(solo.now, index);
+    assert_eq!(solo.replies(), [""; 0]);
+    // Another message in the place of one that was cut off is another message.
+    solo.stream.lead(solo.now, true);
+    solo.put("foo.2", "x", &[]);
+    solo.append();
+    let index = solo.next_index - 1;
+    solo.stream.truncated(index, &INSUFFICIENT_RESOURCES);
+    let mut other = Solo::new(BASIC);
+    other.ask("foo.1", "x", &[]);
+    other.put("foo.2", "another", &[]);
+    other.append();
+    let body = other.log.last().unwrap().1.clone();
+    solo.stream.appended(index, &body).unwrap();
+    solo.stream.apply(solo.now, index);
+    let told = solo.replies();
+    assert!(told.len() == 1 && told[0].contains("\"err_code\":10023"), "{told:?}");
 }
 
 #[test]

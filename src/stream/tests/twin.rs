@@ -362,7 +362,7 @@ impl World {
             let same = replica.log.iter().zip(&log).take_while(|(own, other)| own == other).count();
             if at != next && same < replica.log.len() {
                 let from = replica.log[same].0;
-                replica.stream.truncated(from);
+                replica.stream.truncated(from, &crate::api::errors::CLUSTER_NOT_AVAIL);
                 replica.log.truncate(same);
                 replica.disk.split_off(&from);
             }
