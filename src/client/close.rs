@@ -12,6 +12,8 @@ pub enum CloseReason {
     ReadError,
     Stale,
     Protocol,
+    /// The client says that it did not understand us.
+    ClientError,
     BadProtocolVersion,
     ConnectionsMax,
     AccountConnectionsMax,
@@ -35,6 +37,7 @@ impl CloseReason {
             CloseReason::ReadError => "Read Error",
             CloseReason::Stale => "Stale Connection",
             CloseReason::Protocol => "Protocol Violation",
+            CloseReason::ClientError => "Parse Error",
             CloseReason::BadProtocolVersion => "Bad Client Protocol Version",
             CloseReason::ConnectionsMax => "Maximum Connections Exceeded",
             CloseReason::AccountConnectionsMax => "Maximum Account Connections Exceeded",

@@ -65,9 +65,10 @@ impl Front {
             Op::Pong => self.on_pong(now, slot),
             Op::Connect { json } => self.on_connect(now, slot, &json),
             Op::Err { text } => {
-                let text = format!("Client Error {}", String::from_utf8_lossy(&text).escape_debug());
-                self.log_of(slot, Level::Error, &text);
-                self.close(now, slot, CloseReason::Protocol);
+                // One line, whatever the client wrote; its quotes may stay.
+                let text = String::from_utf8_lossy(&text).escape_debug().to_string().replace("\\'", "'");
+                self.log_of(slot, Level::Error, &format!("Client Error {text}"));
+                self.close(now, slot, CloseReason::ClientError);
             }
             // Servers say INFO; from a client only one that cannot be read means anything.
             Op::Info { json } => {

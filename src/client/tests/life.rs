@@ -418,3 +418,12 @@ fn a_stop_closes_everybody_and_what_was_queued_still_leaves() {
     assert!(desk.is_closed(one) && desk.is_closed(two));
     assert_eq!(desk.front.next_wakeup(), None);
 }
+
+#[test]
+fn an_error_that_a_client_reports_is_shown_as_what_ended_it() {
+    let mut desk = Desk::new("port: 4222");
+    let id = desk.quiet();
+    desk.send(id, "-ERR 'confused'\r\n");
+    assert!(desk.is_closed(id));
+    assert_eq!(desk.front.closed().last().unwrap().stop.unwrap().1, "Parse Error");
+}
