@@ -149,9 +149,9 @@ pub struct JetStream {
 impl JetStream {
     pub fn new(options: JsOptions) -> JetStream {
         let meta = (options.me.core == 0).then(|| Meta::new(&options));
-        let options_cores = options.groups.cores;
         JetStream {
             me: options.me,
+            cores: options.groups.cores,
             groups: Groups::new(options.groups),
             config: options.config,
             accounts: options.accounts,
@@ -176,7 +176,6 @@ impl JetStream {
             asks: VecDeque::new(),
             unled: Vec::new(),
             forgets: Forgets::default(),
-            cores: options_cores,
             out: VecDeque::new(),
         }
     }
