@@ -160,7 +160,7 @@ impl Shard {
     /// When to send [`Event::Wakeup`], on the monotonic clock. Ask again after each drain.
     pub fn next_wakeup(&self) -> Option<Now> {
         let js = self.js.as_ref().and_then(|js| js.next_wakeup(self.now));
-        let stop = self.stopping.filter(|stopping| !stopping.done).map(|stopping| stopping.deadline_us);
+        let stop = self.stopping.filter(|stopping| !stopping.done).map(|stopping| stopping.next_us(self.now.us));
         let front = [self.front.next_wakeup(), self.front.next_look()].into_iter().flatten().min();
         let next = [front, js, self.system.next_wakeup(), stop].into_iter().flatten().min()?;
         Some(Now { us: next, wall_ns: 0 })

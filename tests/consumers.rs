@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::cluster::Cluster;
-use common::{Client, Message, number, wait_for};
+use common::{Client, Message, number, text, wait_for};
 
 /// A cluster with the replicated stream S and its consumer C.
 fn with_consumer(name: &str, config: &str) -> (Cluster, Client) {
@@ -79,4 +79,20 @@ fn a_replay_keeps_the_gaps_between_messages() {
     assert_eq!(next(&mut client).payload, "second");
     // Half of it, for the first answer was on its way for some time.
     assert!(delivered.elapsed() > gap / 2, "{:?}", delivered.elapsed());
+}
+
+#[test]
+fn a_server_that_stops_tells_the_pulls_that_wait_at_it() {
+    let (mut cluster, mut client) = with_consumer("stops", "");
+    let info = client.request("$JS.API.CONSUMER.INFO.S.C", "").unwrap().payload;
+    let leader = text(&info, "leader").expect("a leader");
+    let at = (0..3).find(|n| leader == format!("stops{}", n + 1)).expect("one of the three");
+    let mut other = cluster.servers[(at + 1) % 3].connect();
+    other.send("SUB stop.box 7\r\nPUB $JS.API.CONSUMER.MSG.NEXT.S.C stop.box 1\r\n9\r\n");
+    other.flush().unwrap();
+    let mut asker = cluster.servers[(at + 1) % 3].connect();
+    wait_for("a waiting pull", || (consumer_info(&mut asker, "num_waiting") == Some(1)).then_some(()));
+    assert_eq!(cluster.servers[at].stop(), 0);
+    let told = other.message().unwrap().headers;
+    assert!(told.starts_with("NATS/1.0 409 Server Shutdown\r\nNats-Pending-Messages: 9\r\n"), "{told}");
 }

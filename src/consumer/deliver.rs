@@ -84,9 +84,12 @@ impl Leader {
             self.holes_due_us = None;
             return;
         }
+        // Limits took them; a purge has trimmed what it took.
         let first = source.first_seq();
-        if self.live.pending.first().is_some_and(|(seq, _)| seq < first) {
-            self.step(now, Op::Trimmed { first });
+        while let Some((seq, _)) = self.live.pending.first()
+            && seq < first
+        {
+            self.drop_gone(now, seq, outputs);
         }
         let holes = source.holes();
         if holes == self.holes_seen {

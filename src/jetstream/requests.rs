@@ -57,6 +57,14 @@ impl JetStream {
         }
     }
 
+    /// This server stops: the pulls that wait here are told.
+    pub fn end_pulls(&mut self) {
+        for (group, hosted) in &mut self.consumers {
+            hosted.consumer.shut_down();
+            self.busy_consumers.insert(*group);
+        }
+    }
+
     fn on_ingest(&mut self, now: Now, view: &View, request: Request) {
         let Some(hosted) = self.streams.get(&request.group).filter(|hosted| hosted.leading) else {
             return self.forward(view, request);

@@ -10,12 +10,25 @@ use crate::event::{Admin, Effect, Level};
 /// A clean stop waits for leadership to be handed over, but not for ever.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stopping {
-    pub(super) deadline_us: u64,
+    /// Until then the cores hear what others have for their clients.
+    settled_us: u64,
+    deadline_us: u64,
     pub(super) done: bool,
 }
 
+/// How long the cores of a server that stops pass on what they have for each other's clients: one ring each way, on a busy
+/// machine.
+const STOP_SETTLE_US: u64 = 20_000;
+
 /// How long a clean stop waits for others to take leadership over: a few round trips over a WAN.
 const STOP_PATIENCE_US: u64 = 1_500_000;
+
+impl Stopping {
+    /// When to look again.
+    pub(super) fn next_us(&self, now_us: u64) -> u64 {
+        if now_us < self.settled_us { self.settled_us } else { self.deadline_us }
+    }
+}
 
 impl Shard {
     pub(super) fn on_admin(&mut self, admin: Admin) {
@@ -31,8 +44,10 @@ impl Shard {
                 }
             }
             Admin::Stop => {
-                self.stopping = Some(Stopping { deadline_us: now.us + STOP_PATIENCE_US, done: false });
+                let settled_us = if self.cores > 1 { now.us + STOP_SETTLE_US } else { now.us };
+                self.stopping = Some(Stopping { settled_us, deadline_us: now.us + STOP_PATIENCE_US, done: false });
                 if let Some(js) = &mut self.js {
+                    js.end_pulls();
                     js.hand_over(now);
                 }
             }
@@ -49,8 +64,8 @@ impl Shard {
 
     pub(super) fn check_stop(&mut self) {
         let Some(stopping) = self.stopping.filter(|stopping| !stopping.done) else { return };
-        let waits = self.js.as_ref().is_some_and(|js| js.leads_others()) && self.now.us < stopping.deadline_us;
-        if waits {
+        let leads = self.js.as_ref().is_some_and(|js| js.leads_others());
+        if self.now.us < stopping.settled_us || (leads && self.now.us < stopping.deadline_us) {
             return;
         }
         self.stopping = Some(Stopping { done: true, ..stopping });

@@ -139,3 +139,14 @@ fn last_without_a_filter_is_the_last_sequence_there_or_not() {
     };
     assert_eq!((start(""), start("a")), (3, 2));
 }
+
+#[test]
+fn messages_that_expire_end_one_by_one_and_deliver_nothing() {
+    let mut scene = Scene::new(explicit(), 4);
+    scene.pull("p", "2");
+    scene.tape.purge(5);
+    let told = "ADVISORY.CONSUMER.MSG_TERMINATED.S.c";
+    assert_eq!(scene.turn(), format!("{told}; {told}"));
+    let info = scene.info();
+    assert_eq!((info.delivered.stream_seq, info.ack_floor.stream_seq, info.num_ack_pending), (2, 2, 0));
+}
