@@ -9,7 +9,7 @@ use trestle_sim::run::{Report, run};
 /// Seeds that every change must pass.
 const FIXED: u64 = 8;
 /// Seeds that found something, and whether replica counts change and a disk is emptied in it.
-const STORIES: [(u64, bool); 6] = [
+const STORIES: [(u64, bool); 7] = [
     // A meta follower that missed a commit by a crash was never told it again.
     (0xea0e_0409_868f_5401, false),
     // A server with an empty disk took a heartbeat's commit for all that it may have forgotten, and voted.
@@ -22,6 +22,8 @@ const STORIES: [(u64, bool); 6] = [
     (0x2_01af, true),
     // A stream shrank onto the one server whose bits had rotted: its replica stays closed, and that is the truth.
     (0xa_1107, false),
+    // A damaged entry at the end of a log had never been committed: the replica asked for it for ever.
+    (0xe_005f, false),
 ];
 /// How long unseen seeds are tried after that.
 const FRESH_TIME: Duration = Duration::from_secs(15);

@@ -8,6 +8,11 @@
 //! are the same entry, on every replica), or, where the log does not know, if the index is committed here: a peer gives
 //! only what it knows as committed. Reads of a damaged entry wait for the healing, for a bounded time. What a group's
 //! only replica has lost below its checkpoint stays lost: reads say so, the group goes on.
+//!
+//! An entry at the end of the log may be nobody else's: it was never committed. A leader that has nothing at its index
+//! answers with no entries, others perhaps with the entry of another term that took its place. A replica that is
+//! reading its log then ends it there and goes on as one that has lost its tail, without a vote until a leader has
+//! confirmed the rest ([`super::restore`]).
 
 use std::collections::BTreeSet;
 
@@ -43,6 +48,11 @@ impl Heal {
     /// Entries known to be damaged.
     pub fn count(&self) -> u64 {
         (self.damaged.len() + self.lost.len()) as u64
+    }
+
+    /// What stood from there on is no part of the log any more. Whether some of it was damaged.
+    pub fn truncated(&mut self, from: u64) -> bool {
+        !self.damaged.split_off(&from).is_empty()
     }
 
     pub fn due(&self) -> Option<u64> {
@@ -146,8 +156,13 @@ impl Replica {
         }
     }
 
-    /// A peer lost these entries: it gets what is committed and intact here, a chunk at a time.
+    /// A peer lost these entries: it gets what is committed and intact here, a chunk at a time; or the word that there is
+    /// nothing, from a leader that knows.
     pub(super) fn on_want(&mut self, core: &mut Core, to: ServerId, first: u64, last: u64) {
+        if self.told.0 && self.node.as_ref().is_some_and(|node| node.last_index() < first) {
+            core.catchup(to, self.id, self.epoch, CatchupStep::Have { entries: Vec::new() });
+            return;
+        }
         let last = last.min(self.known_commit()).min(first.saturating_add(HEAL_ENTRIES_MAX as u64));
         if first == 0 || first > last {
             return;
@@ -176,6 +191,9 @@ impl Replica {
 
     /// A peer gave entries back.
     pub(super) fn on_have(&mut self, core: &mut Core, now: Now, entries: Vec<CatchupEntry>) {
+        if self.ends_before_damage(core, &entries) {
+            return self.cut_damaged(core, now);
+        }
         let commit = self.known_commit();
         let mut healed = 0;
         for CatchupEntry { term, index, body } in entries {
@@ -204,6 +222,14 @@ impl Replica {
             core.busy.insert(self.id);
         }
         core.dirty.insert(self.id);
+    }
+
+    /// Whether the damaged entry at which the reading of the log stands was never committed.
+    fn ends_before_damage(&self, core: &mut Core, entries: &[CatchupEntry]) -> bool {
+        let Some(at) = self.uncommitted_read().filter(|at| self.heal.damaged.contains(at)) else { return false };
+        let mine = core.disk.term(self.id, at);
+        let other = |entry: &CatchupEntry| entry.index == at && mine.is_some_and(|term| term != entry.term);
+        entries.is_empty() || entries.iter().any(other)
     }
 
     fn answer_waiting(&mut self, core: &mut Core, index: u64, body: Bytes) {

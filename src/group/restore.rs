@@ -343,6 +343,21 @@ impl Replica {
         let _ = core.disk.truncate(self.id, from);
     }
 
+    /// Where the reading of the log stands, unless that is known to be committed.
+    pub(super) fn uncommitted_read(&self) -> Option<u64> {
+        let Phase::Reading(restore) = &self.phase else { return None };
+        (restore.part == Part::Log && restore.next > restore.committed()).then_some(restore.next)
+    }
+
+    /// The damaged entry at which the reading stands was never committed: the log ends before it.
+    pub(super) fn cut_damaged(&mut self, core: &mut Core, now: Now) {
+        let Phase::Reading(restore) = &self.phase else { return };
+        self.heal.truncated(restore.next);
+        self.cut(core, now);
+        core.busy.insert(self.id);
+        core.dirty.insert(self.id);
+    }
+
     /// The entry at `index`, or the checkpoint, cannot be read.
     fn read_damaged(&mut self, core: &mut Core, now: Now, index: u64) {
         let alone = self.is_alone(core);

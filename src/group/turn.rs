@@ -114,6 +114,9 @@ impl Replica {
         if let Some(from) = cut {
             self.window.truncate(from);
             self.retain.durable = self.retain.durable.min(from - 1);
+            if self.heal.truncated(from) {
+                self.fence(core);
+            }
             self.writes.push_back(Write::Truncate(from));
             core.output(GroupOutput::Truncated { group: self.id, from });
         }

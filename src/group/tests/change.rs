@@ -290,6 +290,38 @@ fn a_damaged_entry_is_healed_from_a_peer_and_reads_get_it() {
     assert!(world.errors(id(hurt)).iter().any(|text| text.contains("damaged")), "{:?}", world.errors(id(hurt)));
 }
 
+/// Found by the simulator: the damaged entry was the last one of a leader that died with it, so nobody could give it back.
+#[test]
+fn a_damaged_entry_that_nobody_else_has_is_forgotten() {
+    for more in [0, 40] {
+        let mut world = started(43, 3, GroupKind::Stream, &[1, 2, 3]);
+        fill(&mut world, 300, 2_000);
+        world.until(5_000_000, "converged", |world| world.converged(G, &[1, 2, 3]));
+        let old = world.leader(G).unwrap();
+        world.isolate(old);
+        let lone = value(9_007, 2_000);
+        for number in 0..10 {
+            world.propose(G, value(9_000 + number, 2_000)).unwrap();
+            // Each in a write of its own: damage in the last one could be a torn one.
+            world.run(20_000);
+        }
+        world.crash(old);
+        assert!(rot(&mut world, old.0, &lone), "the entry is not on the disk");
+        world.cut.clear();
+        world.until(20_000_000, "a new leader", |world| world.leader(G).is_some());
+        // Others have committed another entry in its place, or nothing yet.
+        for number in 0..more {
+            world.put(G, value(number, 100));
+        }
+        world.start(old);
+        world.until(20_000_000, "restored", |world| world.converged(G, &[1, 2, 3]));
+        let status = world.status(old, G).unwrap();
+        assert_eq!((status.damaged, status.voteless), (0, false));
+        let errors = world.errors(old);
+        assert!(errors.iter().any(|text| text.contains("is lost; its log ends before it")), "{errors:?}");
+    }
+}
+
 #[test]
 fn damage_found_while_running_fences_until_healed() {
     let mut world = started(41, 3, GroupKind::Stream, &[1, 2, 3]);
