@@ -9,7 +9,9 @@ use trestle_sim::run::{Report, run};
 /// Seeds that every change must pass.
 const FIXED: u64 = 8;
 /// Seeds that found something, and whether replica counts change and a disk is emptied in it.
-const STORIES: [(u64, bool); 7] = [
+const STORIES: [(u64, bool); 8] = [
+    // A consumer beside a stream that stays closed was woken without end.
+    (0xb_0028, false),
     // A meta follower that missed a commit by a crash was never told it again.
     (0xea0e_0409_868f_5401, false),
     // A server with an empty disk took a heartbeat's commit for all that it may have forgotten, and voted.

@@ -323,8 +323,10 @@ impl JetStream {
             }
         }
         self.pump_parcels(now, group);
-        if let Some(hosted) = self.consumers.get_mut(&group) {
-            self.consumer_timers.set(group, hosted.consumer.next_wakeup());
+        if let Some(hosted) = self.consumers.get(&group) {
+            // Before its stream has been read, and beside one that stays closed, it has no turn that could do anything.
+            let ready = self.streams.get(&hosted.stream).is_some_and(|stream| stream.restored);
+            self.consumer_timers.set(group, hosted.consumer.next_wakeup().filter(|_| ready));
         }
     }
 
