@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::call::{self, Call, Target};
 use super::errors::{self, ApiError};
 use super::render;
+use super::request;
 use crate::account::Accounts;
 use crate::cluster::table::{StreamSlot, Table};
 use crate::cluster::view::View;
@@ -71,6 +72,15 @@ pub fn enter(
         // A server that stands alone reads a request before it looks for the stream, one of a cluster afterwards.
         let strict = config.jetstream.as_ref().is_none_or(|js| js.strict);
         return refuse(call, &super::stream::misread(call, body, strict).unwrap_or(errors::STREAM_NOT_FOUND));
+    }
+    if let Call::ConsumerInfo { stream, .. } = call {
+        if !request::is_empty(body) {
+            return refuse(call, &errors::NOT_EMPTY_REQUEST);
+        }
+        // In a cluster the peer looks for the consumer alone.
+        if config.cluster.is_some() && find_stream(table, view, account, name, stream).is_none() {
+            return not_found(view, call, &errors::CONSUMER_NOT_FOUND);
+        }
     }
     match call.target() {
         Target::Here => match call {

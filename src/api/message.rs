@@ -159,8 +159,9 @@ fn direct_read(stream: &Stream, subject: Option<&str>, body: &[u8]) -> Result<Re
     if subject.is_none() && body.is_empty() {
         return refuse("Empty Request");
     }
+    let blank = !body.is_empty() && body.trim_ascii().is_empty();
     let get = if body.is_empty() { Ok(Get::default()) } else { request::required::<Get>(body, false) };
-    let Ok(mut get) = get else { return refuse("Malformed Request") };
+    let Some(mut get) = get.ok().filter(|_| !blank) else { return refuse("Malformed Request") };
     if let Some(subject) = subject {
         if !get.asks_nothing() || get.batch > 0 || get.up_to_seq > 0 || get.up_to_time.is_some() {
             return refuse("Bad Request");

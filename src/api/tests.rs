@@ -525,6 +525,16 @@ fn an_update_that_changes_nothing_is_answered_by_the_streams_leader() {
 }
 
 #[test]
+fn blanks_are_no_direct_get_and_null_asks_for_nothing() {
+    let mut world = World::alone();
+    world.request("STREAM.CREATE.S", r#"{"name":"S","allow_direct":true}"#);
+    let told: Vec<String> = world.request("DIRECT.GET.S", "  ").iter().map(line).collect();
+    assert!(told.len() == 1 && told[0].contains("408 Malformed Request"), "{told:?}");
+    let told: Vec<String> = world.request("DIRECT.GET.S", "null").iter().map(line).collect();
+    assert!(told.len() == 1 && told[0].contains("408 Empty Request"), "{told:?}");
+}
+
+#[test]
 fn removing_a_peer_needs_another_server_that_fits() {
     let mut world = World::of_three();
     world.commit("STREAM.CREATE.S", r#"{"name":"S","num_replicas":2}"#);

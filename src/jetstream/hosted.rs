@@ -10,6 +10,7 @@ use crate::api::call::Call;
 use crate::cluster::table::StreamKey;
 use crate::cluster::wire::{Asset, Lead};
 use crate::consumer::Consumer;
+use crate::group::Groups;
 use crate::ids::{GroupId, ServerId};
 use crate::stream::{Stream, StreamConfig};
 
@@ -46,6 +47,10 @@ pub struct HostedConsumer {
 }
 
 impl JetStream {
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
     pub fn streams(&self) -> &BTreeMap<GroupId, HostedStream> {
         &self.streams
     }

@@ -274,10 +274,6 @@ impl JetStream {
         self.groups.status(group)
     }
 
-    pub fn groups(&self) -> &Groups {
-        &self.groups
-    }
-
     /// What API handlers may look at.
     fn facts<'a>(&'a self, now: Now, view: &'a View, account: AccountId) -> Option<Facts<'a>> {
         Some(Facts {
