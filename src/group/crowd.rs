@@ -121,13 +121,12 @@ impl Replica {
         let voters = status.peers.iter().filter(able).filter(|peer| status.membership.voters.contains(&peer.id));
         let Some(to) = voters.max_by_key(|peer| peer.matched).map(|peer| peer.id).filter(|_| elects) else { return };
         if self.node.as_mut().is_some_and(|node| node.ask_to_lead(now.us, to).is_ok()) {
-            let (group, commit, last) = (self.id.0, status.commit, status.last);
+            let (first, last) = (status.commit + 1, status.last);
             let text = format!(
-                "group {group}: too many replicas are full to store entries {} to {last}; {} is asked to lead",
-                commit + 1,
-                to.0
+                "too many replicas are full to store entries {first} to {last}; {} is asked to lead",
+                server(to)
             );
-            core.log(LogLevel::Warn, text);
+            core.log_of(self.id, LogLevel::Warn, text);
             core.dirty.insert(self.id);
         }
     }
