@@ -187,12 +187,36 @@ fn what_was_acknowledged_survives_kill_9_and_a_start_on_the_same_ports() {
         server.again();
         server.wait_ready();
         client = server.connect();
-        let count = wait_for("the stream", || client.count("S").ok());
-        assert_eq!(count, round * 25);
+        // A server that is alone lets nobody in before its streams are there.
+        assert_eq!(client.count("S"), Ok(round * 25));
     }
     assert_eq!(server.stop(), 0);
     let (code, text) = run(&["check", &store]);
     assert!(code == 0 && text.contains("the store is sound"), "{text}");
+}
+
+#[test]
+fn the_first_publish_after_a_start_finds_its_stream_however_long_that_is_read() {
+    const MESSAGES: usize = 60_000;
+    let dir = Scratch::new("long");
+    let store = dir.path("store");
+    let args = with(&["--cores", "2", "-js", "-sd", &store]);
+    let mut server = Server::start(&dir, "one", &args);
+    let mut client = server.connect();
+    for stream in ["A", "B", "C"] {
+        let config = format!(r#"{{"name":"{stream}","subjects":["{stream}.>"]}}"#);
+        client.request(&format!("$JS.API.STREAM.CREATE.{stream}"), &config).unwrap();
+        let text: String = (0..MESSAGES).map(|n| format!("PUB {stream}.{n} 1\r\nx\r\n")).collect();
+        client.send(&text);
+        wait_for("all messages", || (client.count(stream) == Ok(MESSAGES as u64)).then_some(()));
+    }
+    server.kill();
+    server.again();
+    server.wait_ready();
+    let mut client = server.connect();
+    for stream in ["A", "B", "C"] {
+        assert_eq!(client.publish(&format!("{stream}.new"), "payload"), Ok(MESSAGES as u64 + 1));
+    }
 }
 
 #[test]

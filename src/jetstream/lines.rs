@@ -2,14 +2,18 @@
 //!
 //! The sentences about leaders and quorums are the peer's (`jetstream_cluster.go`), for whoever greps for them.
 
-use super::JetStream;
 use super::advisories::Turn;
+use super::{JetStream, JsOutput};
 use crate::cluster::view::View;
 use crate::event::Level;
 use crate::group::{GroupKind, GroupStatus};
 use crate::ids::{GroupId, ServerId};
 
 impl JetStream {
+    pub(super) fn log(&mut self, level: Level, text: String) {
+        self.out.push_back(JsOutput::Log { level, text });
+    }
+
     /// A line about one group.
     pub(super) fn log_of(&mut self, group: GroupId, level: Level, text: &str) {
         let line = format!("{}: {text}", self.title(group));

@@ -17,9 +17,6 @@ use crate::ids::{GroupId, Now, Place, ServerId};
 /// How often the meta leader compares the servers it sees with the servers in the table.
 const UPKEEP_US: u64 = 200_000;
 
-/// A server that runs alone and does not lead by then (its store is that of a member of a cluster) serves all the same.
-const READY_US_MAX: u64 = 2_000_000;
-
 pub(super) struct Meta {
     /// Entries in the log that are not committed yet.
     pending: BTreeMap<u64, MetaEntry>,
@@ -38,8 +35,6 @@ pub(super) struct Meta {
     cluster_id: Option<String>,
     fresh_cluster_id: String,
     upkeep_at: u64,
-    /// A server alone is ready when it leads, at the latest then: its first client finds streams.
-    pub(super) ready_by: Option<u64>,
     /// Groups that were created up to this meta index may have been forgotten by this server: see `backend`.
     pub(super) forgets: Forgets,
 }
@@ -83,7 +78,6 @@ impl Meta {
             cluster_id: options.cluster_id.clone(),
             fresh_cluster_id,
             upkeep_at: 0,
-            ready_by: None,
             forgets: Forgets::default(),
         }
     }
@@ -91,7 +85,7 @@ impl Meta {
     pub(super) fn next_wakeup(&self, _now: Now) -> Option<u64> {
         let forming = self.forming.as_ref().filter(|_| !self.opened).and_then(Forming::next_wakeup);
         let upkeep = self.leading.then_some(self.upkeep_at);
-        forming.into_iter().chain(upkeep).chain(self.ready_by).min()
+        forming.into_iter().chain(upkeep).min()
     }
 }
 
@@ -260,7 +254,6 @@ impl JetStream {
             }
             self.wake_meta(now, view);
             self.finish_changes(now, view);
-            self.ready();
         } else if led {
             self.out.push_back(JsOutput::Unlead { group: GroupId::META, term: old_term });
         }
@@ -280,21 +273,6 @@ impl JetStream {
         if !entries.is_empty() {
             let text = format!("{} entries of changes that a former meta leader began were missing", entries.len());
             self.log(Level::Info, text);
-        }
-    }
-
-    /// The log is read: clients may come, as soon as the one server there is leads.
-    pub(super) fn be_ready(&mut self, now: Now) {
-        let alone = self.cluster.is_none();
-        match self.meta.as_mut().filter(|_| alone) {
-            Some(meta) => meta.ready_by = Some(now.us + READY_US_MAX),
-            None => self.out.push_back(JsOutput::Ready),
-        }
-    }
-
-    fn ready(&mut self) {
-        if self.meta.as_mut().is_some_and(|meta| meta.ready_by.take().is_some()) {
-            self.out.push_back(JsOutput::Ready);
         }
     }
 
@@ -331,9 +309,6 @@ impl JetStream {
         if let Some(forming) = self.forming() {
             forming.wakeup(now.us);
             self.drain_forming(now);
-        }
-        if self.meta.as_ref().and_then(|meta| meta.ready_by).is_some_and(|by| by <= now.us) {
-            self.ready();
         }
         let Some(meta) = self.meta.as_mut().filter(|meta| meta.leading && now.us >= meta.upkeep_at) else { return };
         meta.upkeep_at = now.us + UPKEEP_US;

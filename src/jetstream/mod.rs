@@ -20,6 +20,7 @@ mod lines;
 mod links;
 mod meta;
 mod outputs;
+mod ready;
 mod requests;
 mod rooms;
 mod tally;
@@ -136,6 +137,8 @@ pub struct JetStream {
     tallies: Tallies,
     rooms: Rooms,
     stopping: bool,
+    /// Clients are let in by then at the latest; `None` once they are.
+    ready_by: Option<u64>,
     /// Requests of this core itself, for the leaders of other groups.
     asks: VecDeque<NodeMsg>,
     /// Requests for groups that have no leader yet, each with the time at which it is refused.
@@ -173,6 +176,7 @@ impl JetStream {
             tallies: Tallies::default(),
             rooms: Rooms::default(),
             stopping: false,
+            ready_by: None,
             asks: VecDeque::new(),
             unled: Vec::new(),
             forgets: Forgets::default(),
@@ -222,6 +226,7 @@ impl JetStream {
                 break;
             }
         }
+        self.look_if_ready(now, view);
         while let Some(op) = self.groups.poll_disk() {
             self.out.push_back(JsOutput::Disk(op));
         }
@@ -242,7 +247,7 @@ impl JetStream {
         let meta = self.meta.as_ref().and_then(|meta| meta.next_wakeup(now));
         let unled = (!self.unled.is_empty()).then_some(now.us + UNLED_LOOK_US);
         let asking = self.gathers.next_wakeup().into_iter().chain(self.rooms.next_wakeup());
-        machines.chain(unled).chain(self.groups.next_wakeup()).chain(asking).chain(meta).min()
+        machines.chain(unled).chain(self.groups.next_wakeup()).chain(asking).chain(meta).chain(self.ready_by).min()
     }
 
     pub fn poll_output(&mut self) -> Option<JsOutput> {
@@ -288,9 +293,5 @@ impl JetStream {
             view,
             tally: self.tallies.of(account),
         })
-    }
-
-    fn log(&mut self, level: Level, text: String) {
-        self.out.push_back(JsOutput::Log { level, text });
     }
 }
