@@ -87,7 +87,8 @@ impl World {
         allow(faults.full, &[Fault::Full]);
         allow(faults.failing, &[Fault::Failing]);
         allow(faults.rot, &[Fault::Rot]);
-        allow(faults.wipe && !self.wiped, &[Fault::Wipe]);
+        // Of two servers neither can do without what the other one knew.
+        allow(faults.wipe && !self.wiped && self.servers.len() > 2, &[Fault::Wipe]);
         allow(faults.reload, &[Fault::Reload]);
         kinds
     }
