@@ -71,7 +71,8 @@ impl Judge {
         Ok(Judge(hand_in))
     }
 
-    /// Whether the claim is right; `None` when that was not found out within `patience`.
+    /// Whether the claim is right; `None` when that was not found out within `patience`. To be awaited in a detached
+    /// task: another thread wakes it (docs/decisions/0016).
     pub async fn ask(&self, claim: Box<Claim>, patience: Duration) -> Option<bool> {
         let pending = Arc::new(Pending::default());
         let case = Case { claim, since: Instant::now(), patience, verdict: pending.clone() };

@@ -9,13 +9,16 @@
 //! Writes of one log are done one after the other, as they were asked for; while one is on its way the log gathers the
 //! next. Dropping the writer waits for what is on its way: whoever gets the store's lock next meets no late write.
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread::{Builder, JoinHandle};
 
@@ -32,6 +35,11 @@ pub(super) struct Writer {
     /// `None` only while it is dropped.
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    answers: Arc<Answers>,
+    /// Who waits for a write, in the order in which they asked, which is the order of the answers.
+    waiting: Rc<RefCell<VecDeque<Rc<RefCell<Slot>>>>>,
+    /// The task that brings the answers runs.
+    brings: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -39,11 +47,24 @@ struct Job {
     file: Arc<File>,
     offset: u64,
     parts: Vec<Bytes>,
-    done: Arc<Mutex<Done>>,
 }
 
+/// What the thread leaves for the core. It wakes one task, which outlives the thread: in glommio 0.9 a task whose end
+/// is awaited may be gone while another thread is still about to let go of its waker.
 #[derive(Debug, Default)]
-struct Done {
+struct Answers(Mutex<Left>);
+
+#[derive(Debug, Default)]
+struct Left {
+    results: Vec<Result<()>>,
+    waker: Option<Waker>,
+    /// The thread has ended.
+    over: bool,
+}
+
+/// One write's place for its answer, on the core.
+#[derive(Debug, Default)]
+struct Slot {
     result: Option<Result<()>>,
     waker: Option<Waker>,
 }
@@ -61,24 +82,31 @@ pub(super) fn open(path: &Path) -> Result<Arc<File>> {
 impl Writer {
     pub(super) fn start() -> Result<Writer> {
         let (jobs, todo) = channel();
-        let thread = Builder::new().name("disk".into()).spawn(move || work(&todo))?;
-        Ok(Writer { jobs: Some(jobs), thread: Some(thread) })
+        let answers = Arc::new(Answers::default());
+        let left = answers.clone();
+        let thread = Builder::new().name("disk".into()).spawn(move || work(&todo, &left))?;
+        let (waiting, brings) = (Rc::default(), Cell::new(false));
+        Ok(Writer { jobs: Some(jobs), thread: Some(thread), answers, waiting, brings })
     }
 
-    /// Writes the parts one behind the other; they are durable when it returns.
+    /// Writes the parts one behind the other; they are durable when it returns. Every call comes from the same
+    /// executor.
     pub(super) async fn write(&self, file: Arc<File>, offset: u64, parts: Vec<Bytes>) -> Result<()> {
-        let done = Arc::new(Mutex::new(Done::default()));
-        let job = Job { file, offset, parts, done: done.clone() };
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if !self.brings.replace(true) {
+            glommio::spawn_local(bring(self.answers.clone(), self.waiting.clone())).detach();
+        }
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(Job { file, offset, parts }).is_ok());
         if !sent {
             return Err(ErrorKind::BrokenPipe.into());
         }
+        let slot = Rc::new(RefCell::new(Slot::default()));
+        self.waiting.borrow_mut().push_back(slot.clone());
         poll_fn(|cx| {
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            match done.result.take() {
+            let mut slot = slot.borrow_mut();
+            match slot.result.take() {
                 Some(result) => Poll::Ready(result),
                 None => {
-                    done.waker = Some(cx.waker().clone());
+                    slot.waker = Some(cx.waker().clone());
                     Poll::Pending
                 }
             }
@@ -94,24 +122,62 @@ impl Drop for Writer {
             // It does not panic; and if it had, nothing would be on its way.
             let _ = thread.join();
         }
+        self.answers.leave(|left| left.over = true);
     }
 }
 
-fn work(todo: &Receiver<Job>) {
-    let mut memory = vec![0; PIECE_BYTES + BLOCK];
-    // Direct writes want their bytes to begin at a block of memory.
-    let start = memory.as_ptr().align_offset(BLOCK);
-    let Some(buffer) = memory.get_mut(start..start + PIECE_BYTES) else { return };
-    while let Ok(Job { file, offset, parts, done }) = todo.recv() {
-        let result = write(&file, offset, parts, buffer);
+impl Answers {
+    fn lock(&self) -> MutexGuard<'_, Left> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave(&self, what: impl FnOnce(&mut Left)) {
         let waker = {
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            done.result = Some(result);
-            done.waker.take()
+            let mut left = self.lock();
+            what(&mut left);
+            left.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+/// Hands answers to those who wait, until the thread has ended.
+async fn bring(answers: Arc<Answers>, waiting: Rc<RefCell<VecDeque<Rc<RefCell<Slot>>>>>) {
+    let mut over = false;
+    while !over {
+        let results = poll_fn(|cx| {
+            let mut left = answers.lock();
+            if left.results.is_empty() && !left.over {
+                left.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            over = left.over;
+            Poll::Ready(std::mem::take(&mut left.results))
+        });
+        for result in results.await {
+            let Some(slot) = waiting.borrow_mut().pop_front() else { return };
+            let waker = {
+                let mut slot = slot.borrow_mut();
+                slot.result = Some(result);
+                slot.waker.take()
+            };
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+}
+
+fn work(todo: &Receiver<Job>, answers: &Answers) {
+    let mut memory = vec![0; PIECE_BYTES + BLOCK];
+    // Direct writes want their bytes to begin at a block of memory.
+    let start = memory.as_ptr().align_offset(BLOCK);
+    let Some(buffer) = memory.get_mut(start..start + PIECE_BYTES) else { return };
+    while let Ok(Job { file, offset, parts }) = todo.recv() {
+        let result = write(&file, offset, parts, buffer);
+        answers.leave(|left| left.results.push(result));
     }
 }
 
@@ -170,6 +236,32 @@ mod tests {
             println!("skipped: no io_uring");
         }
         std::fs::remove_file(&path).unwrap();
+    }
+
+    /// The core spins, so that a task ends at the very moment in which the thread is through with waking.
+    #[test]
+    fn an_awaited_task_may_end_with_its_answer() {
+        let Ok(executor) = glommio::LocalExecutorBuilder::default()
+            .io_memory(1 << 20)
+            .spin_before_park(std::time::Duration::from_millis(10))
+            .make()
+        else {
+            println!("skipped: no io_uring");
+            return;
+        };
+        let null = Arc::new(File::options().write(true).open("/dev/null").unwrap());
+        let answered = executor.run(async {
+            let writer = Rc::new(Writer::start().unwrap());
+            let mut answered = 0;
+            for _ in 0..40_000 {
+                let (one, null) = (writer.clone(), null.clone());
+                let part = Bytes::from_static(&[0; BLOCK]);
+                let task = glommio::spawn_local(async move { one.write(null, 0, vec![part]).await });
+                answered += usize::from(task.await.is_ok());
+            }
+            answered
+        });
+        assert_eq!(answered, 40_000);
     }
 
     #[test]
