@@ -1,6 +1,7 @@
 //! A seeded generator for tests: the same number, the same story.
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+#[derive(Clone)]
 pub(crate) struct Dice(u64);
 
 impl Dice {

@@ -1,6 +1,7 @@
 //! What the tests of the log share: a bad disk, dice, and the loops that drive a log over it.
 #![allow(dead_code)]
 
+#[path = "../../src/dice.rs"]
 pub mod dice;
 pub mod disk;
 
