@@ -16,7 +16,7 @@ const SPARE_PREFIX: &str = "temp_";
 /// Free ports are looked for from here on, below the range that the kernel gives to outgoing connections (32768 and up
 /// by default): while a server is down, a connection must not get its port, nor connect to itself there.
 const FREE_FIRST: u16 = 10_000;
-const FREE_COUNT: u16 = 20_000;
+const FREE_COUNT: u16 = 10_000;
 
 /// One server as its file describes it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -197,41 +197,49 @@ fn dc_tag(value: &str) -> Option<u32> {
 
 /// The ports of all servers, and the listeners of their doors. `base`: see `Options::base_port`.
 pub fn ports(servers: &[ServerFile], base: Option<u16>) -> Result<Vec<(Ports, TcpListener)>, String> {
-    // Held until all are chosen, so that none is chosen twice.
-    let mut held = Vec::new();
-    let mut chosen = Vec::new();
-    // Labs that start together look in different places.
-    let mut next = FREE_FIRST + (std::process::id() % u32::from(FREE_COUNT)) as u16;
-    for (at, server) in servers.iter().enumerate() {
-        let at = at as u16;
-        let wanted = match base {
-            None => [server.client_port, server.http_port, server.cluster_port],
-            Some(0) => [free(&mut next)?, free(&mut next)?, free(&mut next)?],
-            Some(base) => [base + at, base + 10 + at, base + 20 + at],
-        };
-        let mut taken = [0; 3];
-        for (taken, wanted) in taken.iter_mut().zip(wanted) {
-            let (port, listener) = bind(wanted)?;
-            held.push(listener);
-            *taken = port;
-        }
-        let (door, listener) = bind(0)?;
-        let [client, http, cluster] = taken;
-        chosen.push((Ports { client, http, cluster, door }, listener));
+    let wanted = |(at, server): (u16, &ServerFile)| match base {
+        None => [0, server.client_port, server.http_port, server.cluster_port],
+        Some(base) => [0, base + at, base + 10 + at, base + 20 + at],
+    };
+    match base {
+        Some(0) => free(servers.len()),
+        _ => take(&(0..).zip(servers).map(wanted).collect::<Vec<_>>()),
     }
-    Ok(chosen)
 }
 
-/// The next port that nobody uses.
-fn free(next: &mut u16) -> Result<u16, String> {
-    for _ in 0..FREE_COUNT {
-        let port = *next;
-        *next = if port + 1 < FREE_FIRST + FREE_COUNT { port + 1 } else { FREE_FIRST };
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
+/// Four ports for each of so many servers, out of a block that nobody uses a port of. The doors stay open as long as the
+/// lab lives, so that other labs pass the block by while a server is down.
+fn free(servers: usize) -> Result<Vec<(Ports, TcpListener)>, String> {
+    let count = u16::try_from(servers).ok().filter(|count| (1..=FREE_COUNT / 4).contains(count));
+    let Some(count) = count else { return Err(format!("no ports for {servers} servers")) };
+    let blocks = FREE_COUNT / (4 * count);
+    // Labs that start together look in different places.
+    let start = (std::process::id() % u32::from(blocks)) as u16;
+    let found = (0..blocks).find_map(|turn| {
+        let first = FREE_FIRST + (start + turn) % blocks * 4 * count;
+        let wanted: Vec<_> = (0..count).map(|at| [0, 1, 2, 3].map(|n| first + 4 * at + n)).collect();
+        take(&wanted).ok()
+    });
+    found.ok_or_else(|| "no ports are free".to_owned())
+}
+
+/// Door, client, page and cluster port of each server, if all can be had; 0 takes any.
+fn take(wanted: &[[u16; 4]]) -> Result<Vec<(Ports, TcpListener)>, String> {
+    // Held until all are there, so that none is taken twice.
+    let mut held = Vec::new();
+    let mut taken = Vec::new();
+    for wanted in wanted {
+        let mut ports = [0; 3];
+        let (door, listener) = bind(wanted[0])?;
+        for (port, wanted) in ports.iter_mut().zip(&wanted[1..]) {
+            let (got, listener) = bind(*wanted)?;
+            held.push(listener);
+            *port = got;
         }
+        let [client, http, cluster] = ports;
+        taken.push((Ports { client, http, cluster, door }, listener));
     }
-    Err("no port is free".into())
+    Ok(taken)
 }
 
 fn bind(port: u16) -> Result<(u16, TcpListener), String> {
@@ -302,15 +310,22 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_named() {
-        let servers = stretch();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let error = bind(port).unwrap_err();
         assert!(error.contains(&format!("port {port} cannot be used")), "{error}");
-        let free = ports(&servers, Some(0)).unwrap();
-        let mut all: Vec<u16> = free.iter().flat_map(|(p, _)| [p.client, p.http, p.cluster, p.door]).collect();
+    }
+
+    #[test]
+    fn labs_that_look_for_free_ports_never_share_one() {
+        let servers = stretch();
+        // The servers are not up yet: only the doors are there.
+        let labs = [0; 5].map(|_| ports(&servers, Some(0)).unwrap());
+        let mut all: Vec<u16> =
+            labs.iter().flatten().flat_map(|(p, _)| [p.client, p.http, p.cluster, p.door]).collect();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 24);
+        assert_eq!(all.len(), 5 * 24);
+        assert!(free(0).is_err() && free(70_000).is_err());
     }
 }
