@@ -121,14 +121,12 @@ fn a_store_is_told_from_a_lost_and_from_a_foreign_one() {
 /// Runs on an executor of this thread; `None` where the machine has no io_uring.
 fn on_ring<T: 'static>(work: impl Future<Output = T>) -> Option<T> {
     let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|text| text.trim() == "2");
-    let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(4 << 20).make();
-    match executor {
-        Ok(executor) if !disabled => Some(executor.run(work)),
-        _ => {
-            eprintln!("skipped: io_uring is not available to this process");
-            None
-        }
+    let make = || LocalExecutorBuilder::new(Placement::Unbound).io_memory(4 << 20).make().ok();
+    let executor = if disabled { None } else { make() };
+    if executor.is_none() {
+        eprintln!("skipped: io_uring is not available to this process");
     }
+    executor.map(|executor| executor.run(work))
 }
 
 /// Hands operations to tasks and waits for answers until the log is at rest.
