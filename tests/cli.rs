@@ -31,7 +31,7 @@ const APP: &[&str] = &[
     "stream cluster balance",
     "pub --jetstream orders.new acknowledged",
     "server check jetstream",
-    "server check stream --stream ORDERS --peer-expect 3 --peer-lag-critical 100 --peer-seen-critical 5s",
+    "server check stream --stream ORDERS --peer-expect 3 --peer-lag-critical 100 --peer-seen-critical 1m",
     "server check message --stream ORDERS --subject orders.new --age-critical 1h",
     "consumer add ORDERS work --pull --deliver all --ack explicit --replay instant --filter orders.> --defaults",
     "consumer next ORDERS work --count 2",
@@ -84,7 +84,7 @@ const SYSTEM: &[&str] = &[
     "server request jetstream --all",
     "server request raft",
     "server check connection",
-    "server check meta --expect 3 --lag-critical 1000 --seen-critical 10s",
+    "server check meta --expect 3 --lag-critical 1000 --seen-critical 1m",
     "account report connections",
 ];
 

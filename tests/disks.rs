@@ -78,8 +78,7 @@ fn three_replicas_that_lose_power_at_once_lose_nothing() {
     let mut writer = Writer::new(300);
     for acks in [100, 900] {
         writer.begin(&mut client);
-        wait_for("a leader", || writer.write(&mut client, 1).ok());
-        writer.write(&mut client, acks).unwrap();
+        writer.insist(&mut client, 1 + acks);
         disk.cut_power();
         for server in &mut cluster.servers {
             server.wait_exit();
@@ -230,8 +229,13 @@ fn consume(client: &mut Client, count: usize) -> Vec<u64> {
     seqs
 }
 
+/// So long that nothing comes again, however slow the disk is: ten minutes in nanoseconds.
+const ACK_WAIT: u64 = 600_000_000_000;
+
 fn create_consumer(client: &mut Client, name: &str) -> String {
-    let config = format!(r#"{{"stream_name":"S","config":{{"durable_name":"{name}","ack_policy":"explicit"}}}}"#);
+    let config = format!(
+        r#"{{"stream_name":"S","config":{{"durable_name":"{name}","ack_policy":"explicit","ack_wait":{ACK_WAIT}}}}}"#
+    );
     client.request(&format!("$JS.API.CONSUMER.CREATE.S.{name}"), &config).unwrap().payload
 }
 

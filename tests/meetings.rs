@@ -267,12 +267,18 @@ fn servers_of_one_two_and_four_cores_are_restarted_one_by_one_under_load() {
 /// once, and everybody gets some.
 fn spreads_over(cluster: &Cluster) {
     let mut members: Vec<Client> = [0, 2, 2, 0].map(|at: usize| cluster.servers[at].connect()).into();
-    for member in &mut members {
-        member.send("SUB work.* crew 1\r\n");
+    let mut boss = cluster.servers[1].connect();
+    for (at, member) in members.iter_mut().enumerate() {
+        member.send(&format!("SUB work.* crew 1\r\nSUB ready.{at} 2\r\nUNSUB 2 1\r\n"));
         member.flush().unwrap();
         member.set_timeout(Duration::from_millis(20));
+        // Whoever knows of the second interest knows of the first.
+        wait_for("the interest to travel", || {
+            boss.send(&format!("PUB ready.{at} 0\r\n\r\n"));
+            boss.flush().ok()?;
+            member.message().ok()
+        });
     }
-    let mut boss = cluster.servers[1].connect();
     let (mut sent, mut got) = (0, vec![Vec::new(); members.len()]);
     wait_for("everybody to get some", || {
         for _ in 0..30 {

@@ -47,22 +47,30 @@ struct Read {
     seen: BTreeSet<u64>,
     /// The server said that it has taken the acknowledgement.
     confirmed: BTreeSet<u64>,
+    pulls: u32,
 }
 
 impl Read {
     /// One pull, and an acknowledgement with an answer for each message.
     fn pull(&mut self, client: &mut Client) -> Result<(), String> {
         let ask = format!("{{\"batch\":{BATCH},\"no_wait\":true}}");
-        client.send(&format!("SUB pulled 5\r\nPUB $JS.API.CONSUMER.MSG.NEXT.S.C pulled {}\r\n{ask}\r\n", ask.len()));
+        // What an earlier pull asked for may still be on its way: it was sent before what has been confirmed since.
+        self.pulls += 1;
+        let sid = format!("pull{}", self.pulls);
+        let (inbox, api) = (format!("pulled.{}", self.pulls), "$JS.API.CONSUMER.MSG.NEXT.S.C");
+        client.send(&format!("SUB {inbox} {sid}\r\nPUB {api} {inbox} {}\r\n{ask}\r\n", ask.len()));
         let mut given = Vec::new();
         while given.len() < BATCH {
             let message = client.message()?;
+            if message.sid != sid {
+                continue;
+            }
             if message.headers.starts_with("NATS/1.0 ") {
                 break;
             }
             given.push(message.reply);
         }
-        client.send("UNSUB 5\r\n");
+        client.send(&format!("UNSUB {sid}\r\n"));
         for ack in given {
             let seq: u64 = ack.split('.').nth(5).and_then(|seq| seq.parse().ok()).ok_or(ack.clone())?;
             assert!(!self.confirmed.contains(&seq), "{seq} came again after its acknowledgement was confirmed");

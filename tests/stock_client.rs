@@ -3,18 +3,29 @@
 
 mod common;
 
-use std::time::Duration;
-
-use async_nats::jetstream::{self, consumer, kv, stream};
-use common::{Scratch, Server};
+use async_nats::jetstream::{self, Context, consumer, kv, stream};
+use async_nats::{Client, ConnectError, ConnectOptions};
+use common::{PATIENCE, Scratch, Server};
 use futures_util::StreamExt;
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 fn block_on(test: impl Future<Output = Outcome>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let bounded = async { tokio::time::timeout(common::PATIENCE, test).await.expect("in time") };
+    let bounded = async { tokio::time::timeout(PATIENCE, test).await.expect("in time") };
     runtime.block_on(bounded).unwrap();
+}
+
+/// A connection that gives a busy machine its time.
+async fn connect(server: &Server) -> Result<Client, ConnectError> {
+    let options = ConnectOptions::new().connection_timeout(PATIENCE).request_timeout(Some(PATIENCE));
+    options.connect(server.client_addr()).await
+}
+
+fn context(client: Client) -> Context {
+    let mut context = jetstream::new(client);
+    context.set_timeout(PATIENCE);
+    context
 }
 
 fn server(dir: &Scratch) -> Server {
@@ -26,10 +37,10 @@ fn core_messages_and_requests() {
     let dir = Scratch::new("stock-core");
     let server = server(&dir);
     block_on(async {
-        let client = async_nats::connect(server.client_addr()).await?;
+        let client = connect(&server).await?;
         let mut service = client.subscribe("echo").await?;
         client.flush().await?;
-        let other = async_nats::connect(server.client_addr()).await?;
+        let other = connect(&server).await?;
         let answers = client.clone();
         tokio::task::spawn(async move {
             while let Some(request) = service.next().await {
@@ -49,8 +60,8 @@ fn a_stream_and_a_pull_consumer() {
     let dir = Scratch::new("stock-stream");
     let server = server(&dir);
     block_on(async {
-        let client = async_nats::connect(server.client_addr()).await?;
-        let js = jetstream::new(client);
+        let client = connect(&server).await?;
+        let js = context(client);
         let config = stream::Config { name: "S".into(), subjects: vec!["s.*".into()], ..Default::default() };
         let mut stream = js.create_stream(config).await?;
         for n in 0..100 {
@@ -60,7 +71,7 @@ fn a_stream_and_a_pull_consumer() {
         assert_eq!(stream.info().await?.state.messages, 100);
         let config = consumer::pull::Config { durable_name: Some("C".into()), ..Default::default() };
         let consumer = stream.create_consumer(config).await?;
-        let mut messages = consumer.fetch().max_messages(100).expires(Duration::from_secs(5)).messages().await?;
+        let mut messages = consumer.fetch().max_messages(100).expires(PATIENCE / 2).messages().await?;
         let mut seen = 0;
         while let Some(message) = messages.next().await {
             let message = message?;
@@ -78,7 +89,7 @@ fn a_bucket_of_keys() {
     let dir = Scratch::new("stock-kv");
     let server = server(&dir);
     block_on(async {
-        let js = jetstream::new(async_nats::connect(server.client_addr()).await?);
+        let js = context(connect(&server).await?);
         let config = kv::Config { bucket: "B".into(), history: 5, ..Default::default() };
         let bucket = js.create_key_value(config).await?;
         let first = bucket.put("colour", "red".into()).await?;

@@ -233,8 +233,7 @@ fn damage_under_a_replica_is_found_without_a_reader_and_healed_from_a_peer() {
     cluster.create(&mut client, r#"{"name":"S","subjects":["s.>"],"allow_direct":true,"num_replicas":3}"#);
     let mut writer = Writer::new(BYTES);
     writer.begin(&mut client);
-    wait_for("a leader", || writer.write(&mut client, 1).ok());
-    writer.write(&mut client, 400).unwrap();
+    writer.insist(&mut client, 401);
     let victim = (cluster.leader(&mut client, "S") + 1) % 3;
     let root = dir.0.join(format!("store-h{}/jetstream", victim + 1));
     drop(client);

@@ -7,15 +7,16 @@ pub mod cluster;
 pub mod mount;
 pub mod writer;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything that a healthy server does at once: the machine may be very busy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 static DIRS: AtomicU32 = AtomicU32::new(0);
 
@@ -70,13 +71,31 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Ports that are free and that the kernel gives to nobody who asks for any port.
+/// Ports that are free and that the kernel gives to nobody who asks for any port. They come out of blocks, of which each
+/// test process has its own: while it lives, it listens on the first port of each.
 pub fn free_ports(count: usize) -> Vec<u16> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id().wrapping_mul(97);
-    let candidates = std::iter::repeat_with(|| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
-    let ports = candidates.filter_map(|port| u16::try_from(port).ok());
-    ports.filter(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(count).collect()
+    const BLOCKS: u32 = 120;
+    const BLOCK: u16 = 100;
+    static MINE: Mutex<(Vec<TcpListener>, Vec<u16>)> = Mutex::new((Vec::new(), Vec::new()));
+    let bind = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
+    let mut mine = MINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (guards, left) = &mut *mine;
+    let mut ports = Vec::new();
+    for turn in 0..BLOCKS {
+        while let Some(port) = left.pop_if(|_| ports.len() < count) {
+            ports.extend(bind(port).map(|_| port));
+        }
+        if ports.len() == count {
+            return ports;
+        }
+        let block = (std::process::id().wrapping_add(turn) % BLOCKS) as u16;
+        let first = 20_000 + block * BLOCK;
+        if let Some(guard) = bind(first) {
+            guards.push(guard);
+            left.extend((1..BLOCK).rev().map(|n| first + n));
+        }
+    }
+    panic!("no free ports from 20000 to 32000");
 }
 
 /// A server process.
@@ -210,7 +229,9 @@ impl Drop for Server {
 /// A client by hand.
 pub struct Client {
     stream: TcpStream,
-    reader: BufReader<TcpStream>,
+    /// What arrived, from `taken` on not yet looked at. A read that is given up loses nothing.
+    arrived: Vec<u8>,
+    taken: usize,
     pub info: String,
     inbox: u32,
 }
@@ -219,6 +240,8 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Message {
     pub subject: String,
+    /// The subscription's number, as the client chose it.
+    pub sid: String,
     pub reply: String,
     pub headers: String,
     pub payload: String,
@@ -235,8 +258,7 @@ impl Client {
         let stream = TcpStream::connect(&addr).map_err(|e| e.to_string())?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let reader = BufReader::new(stream.try_clone().unwrap());
-        let mut client = Client { stream, reader, info: String::new(), inbox: 0 };
+        let mut client = Client { stream, arrived: Vec::new(), taken: 0, info: String::new(), inbox: 0 };
         client.info = client.line()?;
         client.send(&format!(
             "CONNECT {{{user}\"verbose\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1}}\r\nPING\r\n"
@@ -262,47 +284,71 @@ impl Client {
         let _ = self.stream.write_all(text.as_bytes());
     }
 
-    pub fn line(&mut self) -> Result<String, String> {
-        let mut line = String::new();
-        match self.reader.read_line(&mut line) {
-            Ok(0) => Err("closed".into()),
-            Ok(_) => Ok(line.trim_end().to_owned()),
-            Err(error) => Err(error.to_string()),
+    /// Reads until so many bytes are there that were not yet looked at.
+    fn await_bytes(&mut self, count: usize) -> Result<(), String> {
+        while self.arrived.len() < self.taken + count {
+            if self.taken == self.arrived.len() {
+                self.arrived.clear();
+                self.taken = 0;
+            }
+            let mut bytes = [0; 16 << 10];
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Err("closed".into()),
+                Ok(read) => self.arrived.extend_from_slice(&bytes[..read]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.to_string()),
+            }
         }
+        Ok(())
+    }
+
+    /// The next line, which stays there, and its length with its end.
+    fn peek_line(&mut self) -> Result<(String, usize), String> {
+        let mut looked = 0;
+        loop {
+            let fresh = &self.arrived[self.taken..];
+            if let Some(at) = fresh[looked..].iter().position(|byte| *byte == b'\n') {
+                let length = looked + at + 1;
+                return Ok((String::from_utf8_lossy(&fresh[..length]).trim_end().to_owned(), length));
+            }
+            looked = fresh.len();
+            self.await_bytes(looked + 1)?;
+        }
+    }
+
+    pub fn line(&mut self) -> Result<String, String> {
+        let (line, length) = self.peek_line()?;
+        self.taken += length;
+        Ok(line)
     }
 
     /// The next message; what the protocol says in between is answered.
     pub fn message(&mut self) -> Result<Message, String> {
         loop {
-            let line = self.line()?;
+            let (line, length) = self.peek_line()?;
             let words: Vec<&str> = line.split(' ').collect();
-            match words[0] {
-                "PING" => self.send("PONG\r\n"),
-                "MSG" => {
-                    return self.body(
-                        words[1],
-                        if words.len() > 4 { words[3] } else { "" },
-                        "0",
-                        words[words.len() - 1],
-                    );
+            let size = |from_end: usize| words[words.len() - from_end].parse::<usize>().unwrap();
+            let (reply, head, total) = match words[0] {
+                "MSG" => (if words.len() > 4 { words[3] } else { "" }, 0, size(1)),
+                "HMSG" => (if words.len() > 5 { words[3] } else { "" }, size(2), size(1)),
+                other => {
+                    self.taken += length;
+                    match other {
+                        "PING" => self.send("PONG\r\n"),
+                        "-ERR" => return Err(line),
+                        _ => {}
+                    }
+                    continue;
                 }
-                "HMSG" => {
-                    let (head, total) = (words[words.len() - 2], words[words.len() - 1]);
-                    return self.body(words[1], if words.len() > 5 { words[3] } else { "" }, head, total);
-                }
-                "-ERR" => return Err(line),
-                _ => {}
-            }
+            };
+            self.await_bytes(length + total + 2)?;
+            let body = &self.arrived[self.taken + length..][..total];
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let (headers, payload) = (text(&body[..head]), text(&body[head..]));
+            self.taken += length + total + 2;
+            let (subject, sid) = (words[1].into(), words[2].into());
+            return Ok(Message { subject, sid, reply: reply.into(), headers, payload });
         }
-    }
-
-    fn body(&mut self, subject: &str, reply: &str, head: &str, total: &str) -> Result<Message, String> {
-        let (head, total): (usize, usize) = (head.parse().unwrap(), total.parse().unwrap());
-        let mut bytes = vec![0; total + 2];
-        self.reader.read_exact(&mut bytes).map_err(|e| e.to_string())?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (headers, payload) = (text(&bytes[..head]), text(&bytes[head..total]));
-        Ok(Message { subject: subject.into(), reply: reply.into(), headers, payload })
     }
 
     /// One request and its first answer.

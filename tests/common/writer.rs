@@ -60,6 +60,18 @@ impl Writer {
         Ok(())
     }
 
+    /// The same in a cluster, whose leader may change at any time: what finds nobody there is sent again.
+    pub fn insist(&mut self, client: &mut Client, count: usize) {
+        let goal = self.acked.len() + count;
+        wait_for("acknowledgements", || match self.write(client, goal.saturating_sub(self.acked.len())) {
+            Ok(()) => Some(()),
+            Err(why) => {
+                assert!(is_absence(&why), "{why}");
+                None
+            }
+        });
+    }
+
     /// The next answer.
     fn answer(&mut self, client: &mut Client) -> Result<(), String> {
         let message = client.message()?;
@@ -80,8 +92,9 @@ impl Writer {
 
     /// Waits for the answers to all that is open; refusals do not matter.
     pub fn settle(&mut self, client: &mut Client) {
-        while !self.open.is_empty() {
-            let _ = self.answer(client);
+        while let open @ 1.. = self.open.len() {
+            let answer = self.answer(client);
+            assert!(self.open.len() < open || answer.is_ok(), "{open} have no answer: {answer:?}");
         }
     }
 
@@ -93,7 +106,7 @@ impl Writer {
         // Its leader may still be on its way: then nobody is there to answer, which is said at once.
         let written = wait_for("a leader", || {
             let written = self.write(client, goal - self.acked.len());
-            let absent = written.as_ref().is_err_and(|refused| refused.starts_with("NATS/1.0 503"));
+            let absent = written.as_ref().is_err_and(|refused| is_absence(refused));
             (!absent).then_some(written)
         });
         written.unwrap();
@@ -123,6 +136,11 @@ impl Writer {
             by_seq.iter().filter(|(seq, n)| **seq >= first && !seen.contains(n)).map(|(s, _)| *s).collect();
         assert_eq!(lost, Vec::<u64>::new(), "acknowledged and not there");
     }
+}
+
+/// The answer of a server that knows nobody who takes it.
+fn is_absence(answer: &str) -> bool {
+    answer.starts_with("NATS/1.0 503")
 }
 
 fn payload(n: u64, bytes: usize) -> String {
