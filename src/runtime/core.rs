@@ -161,7 +161,11 @@ impl Core {
                 Effect::Mail { to, mail } => self.mailbox.borrow_mut().send(to, mail),
                 Effect::Log { level, text } => self.logger.log(level, &text),
                 Effect::Ready => self.report(Report::Ready),
-                Effect::ClusterFormed { cluster_id } => self.report(Report::ClusterFormed(cluster_id)),
+                Effect::ClusterFormed { cluster_id } => {
+                    // Before anybody can read of it on disk.
+                    self.links.joined(&cluster_id);
+                    self.report(Report::ClusterFormed(cluster_id));
+                }
                 Effect::Reload { id } => self.report(Report::ReloadAsked(id)),
                 Effect::ClusterNamed { name, made_up } => self.links.named(name, made_up),
                 Effect::Stopped => after = After::Stopped,
@@ -231,7 +235,6 @@ impl Clerk {
     fn obey(&self, order: Order) {
         match order {
             Order::Open => self.open.raise(),
-            Order::Joined(cluster_id) => self.links.joined(&cluster_id),
             Order::Vitals { cpu_percent, memory_bytes } => {
                 self.inbox.push(Event::Vitals { cpu_percent, memory_bytes });
             }

@@ -224,7 +224,7 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    /// The store belongs to a cluster from now on, and servers of another one are refused.
+    /// The store belongs to a cluster from now on; the links know it already.
     fn joined(&mut self, cluster_id: &str) {
         let Some(store) = &self.plan.store else { return };
         let Ok(id) = u128::from_str_radix(cluster_id, 16) else {
@@ -238,7 +238,6 @@ impl<'a> Life<'a> {
                 self.plan.logger.error(why);
             }
         }
-        self.order(&Order::Joined(cluster_id.to_owned()));
     }
 
     /// Takes the configuration as it is now, or leaves everything as it was and says why.

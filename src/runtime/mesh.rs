@@ -21,8 +21,6 @@ pub enum Order {
     Open,
     /// An operator's wish, for the shard.
     Admin(Admin),
-    /// The store belongs to this cluster now.
-    Joined(String),
     /// What the process uses: percent of one CPU, and bytes of memory.
     Vitals { cpu_percent: f64, memory_bytes: u64 },
 }

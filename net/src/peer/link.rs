@@ -5,7 +5,7 @@
 //!        │ ── HELLO (versions, names, credentials) ──▶ │  checks, or REFUSED
 //!        │ ◀── HELLO_REPLY (version chosen, names) ─── │
 //!  checks│ ── READY ─────────────────────────────────▶ │
-//!   up   │ ◀═══════ messages, PING, PONG ═══════════▶  │  up
+//!   up   │ ◀═══════ messages, PING, PONG, JOINED ═══▶  │  up
 //! ```
 //!
 //! Pure: bytes and times come in, bytes and events go out. The caller moves bytes between this and a socket, closes
@@ -32,6 +32,7 @@ const REFUSED: u8 = 3;
 const READY: u8 = 4;
 const PING: u8 = 5;
 const PONG: u8 = 6;
+const JOINED: u8 = 7;
 
 /// The body of a PING, which comes back as it is.
 const PING_BYTES: usize = 8;
@@ -148,7 +149,7 @@ pub enum RefusalCode {
     /// Another server has the same name. Also what a restarted server hears while its old link is not yet known to
     /// be dead: worth another try.
     DuplicateName,
-    /// Both hold data, of different clusters.
+    /// Both hold data, of different clusters. It may turn out on a link that stands: one of them has just joined.
     Store,
     /// This lane stands already: nothing is wrong.
     Redundant,
@@ -361,6 +362,15 @@ impl Link {
         }
     }
 
+    /// This server's data belongs to that cluster from now on, which the other side may not have been told: it knows
+    /// whether its own does. To be called whenever the link is up, and again if it was not then.
+    pub fn joined(&mut self, cluster: &str) {
+        if self.us.store.as_deref() != Some(cluster) {
+            self.us.store = Some(cluster.to_owned());
+            self.send(JOINED, cluster.as_bytes());
+        }
+    }
+
     /// Tells the other side that it is not wanted, and why. Close once the output has left.
     pub fn refuse(&mut self, refusal: Refusal) -> LinkEvent {
         let text = cut(&refusal.text, REASON_BYTES_MAX);
@@ -387,6 +397,7 @@ impl Link {
                 Ok(None)
             }
             (PONG, State::Up) => Ok(self.on_pong(now_us, &frame.body)),
+            (JOINED, State::Up) => Ok(self.on_joined(&frame.body)),
             (KIND_MESSAGES_FIRST.., State::Up) => Ok(Some(LinkEvent::Frame(frame))),
             (kind, _) => Err(LinkError::Unexpected { kind }),
         }
@@ -477,6 +488,13 @@ impl Link {
         LinkEvent::Refused { by_us: false, refusal: RefusalCode::from_code(*code).refusal(text) }
     }
 
+    /// The other side began to hold data after it said hello.
+    fn on_joined(&mut self, cluster: &[u8]) -> Option<LinkEvent> {
+        let theirs = String::from_utf8_lossy(cluster);
+        let refused = self.check_store(Some(cut(&theirs, REASON_BYTES_MAX / 4)));
+        refused.err().map(|refusal| self.refuse(refusal))
+    }
+
     fn on_pong(&mut self, now_us: u64, body: &[u8]) -> Option<LinkEvent> {
         // Only what is being waited for counts: the other side cannot invent a round trip.
         let sent = body.try_into().ok().map(u64::from_le_bytes)?;
@@ -506,18 +524,23 @@ impl Link {
             let text = format!("server name {:?} is taken by {name:?} with id {id}", them.server_name);
             return Err(RefusalCode::DuplicateName.refusal(text));
         }
-        if let (Some(ours), Some(theirs)) = (&us.store, &them.store)
-            && ours != theirs
-        {
-            let text = format!("data of different clusters: {theirs} and {ours}; two clusters never merge");
-            return Err(RefusalCode::Store.refusal(text));
-        }
+        self.check_store(them.store.as_deref())?;
         let lane = usize::from(them.lane.code());
         if self.rules.known.iter().any(|known| known.server_id == them.server_id && known.lanes[lane]) {
             let text = format!("the {} lane stands already", them.lane.name());
             return Err(RefusalCode::Redundant.refusal(text));
         }
         Ok(())
+    }
+
+    fn check_store(&self, theirs: Option<&str>) -> Result<(), Refusal> {
+        match (self.us.store.as_deref(), theirs) {
+            (Some(ours), Some(theirs)) if ours != theirs => {
+                let text = format!("data of different clusters: {theirs} and {ours}; two clusters never merge");
+                Err(RefusalCode::Store.refusal(text))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn refuse_version(&mut self, them: &Hello) -> LinkEvent {

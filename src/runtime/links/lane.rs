@@ -106,6 +106,12 @@ impl LaneConn {
         self.lane
     }
 
+    /// This server's data belongs to that cluster now: the other side is told if it was not yet.
+    pub fn joined(&self, cluster: &str) {
+        self.link.borrow_mut().joined(cluster);
+        self.flush_link();
+    }
+
     /// Starts the three tasks. `end` is called once, with the reason, when the connection is over.
     pub fn start(self: &Rc<Self>, conn: Conn, end: impl Fn(&Rc<LaneConn>, &str) + Clone + 'static) {
         let (reader, writer) = conn.split();
@@ -203,6 +209,7 @@ impl LaneConn {
                 Some(LinkEvent::Rtt { rtt_us }) if self.lane == Lane::Control && self.up.get() => {
                     self.inbox.push(Event::PeerRtt { peer: self.peer, rtt_us });
                 }
+                Some(LinkEvent::Refused { refusal, .. }) => return Err(refusal.text),
                 Some(_) => {}
                 None => break,
             }

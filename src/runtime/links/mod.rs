@@ -116,9 +116,12 @@ impl Links {
     }
 
     /// From now on peers are told that this server's store belongs to that cluster, and servers of another one are
-    /// refused.
+    /// refused: those that are linked already part when they hear of it.
     pub fn joined(&self, cluster_id: &str) {
         self.0.hello.borrow_mut().store = Some(cluster_id.to_owned());
+        for Conduit(lane) in self.0.sessions.borrow().connections() {
+            lane.joined(cluster_id);
+        }
     }
 
     /// The cluster goes by another server's name for it from now on.
@@ -273,6 +276,8 @@ impl Links {
         let one = Rc::new(LaneConn::new(peer, side, link, &conn, self.0.clock, self.0.inbox.clone()));
         let lane = one.lane();
         let us = self.0.hello.borrow().clone();
+        // It may have come to hold data while this handshake was on its way.
+        us.store.iter().for_each(|cluster| one.joined(cluster));
         let outcome = self.0.sessions.borrow_mut().offer(&us, hello, side, lane, Conduit(one.clone()));
         let kept = outcome.kept;
         self.settle(peer, &name, outcome, "it has started anew");

@@ -175,6 +175,11 @@ impl<L: PartialEq> Sessions<L> {
         self.map.get(&peer).and_then(|session| lanes_of(session)?[usize::from(lane.code())].as_ref())
     }
 
+    /// Every connection, of links that are up and of those that are being opened.
+    pub fn connections(&self) -> impl Iterator<Item = &L> {
+        self.map.values().flat_map(|session| session.ours.iter().chain(&session.theirs).flatten())
+    }
+
     /// Each link that is up, with its three lanes.
     pub fn standing(&self) -> impl Iterator<Item = (ServerId, &Hello, &Set<L>)> {
         self.map.iter().filter_map(|(peer, session)| Some((*peer, &*session.hello, lanes_of(session)?)))

@@ -134,6 +134,36 @@ fn a_made_up_cluster_name_fits_every_other_and_gives_way() {
 }
 
 #[test]
+fn servers_that_join_different_clusters_after_they_met_part() {
+    // Neither holds data yet, or one of them does: nothing is wrong.
+    for early in [None, Some("one")] {
+        let mut pair = Pair::new(Hello { store: early.map(str::to_owned), ..server("a") }, server("b"));
+        pair.drive();
+        pair.dialer.joined("one");
+        assert_eq!(pair.drive(), (vec![], vec![]));
+        pair.acceptor.joined("two");
+        let (at_dialer, at_acceptor) = pair.drive();
+        let text = "data of different clusters: two and one; two clusters never merge".to_owned();
+        let refusal = Refusal { code: RefusalCode::Store, text };
+        assert_eq!(at_dialer, [LinkEvent::Refused { by_us: true, refusal: refusal.clone() }]);
+        assert_eq!(at_acceptor, [LinkEvent::Refused { by_us: false, refusal }]);
+        assert!(!pair.dialer.is_up() && !pair.acceptor.is_up());
+    }
+}
+
+#[test]
+fn servers_that_join_one_cluster_stay_linked() {
+    let mut pair = Pair::new(server("a"), server("b"));
+    pair.drive();
+    pair.acceptor.joined("one");
+    pair.dialer.joined("one");
+    assert_eq!(pair.drive(), (vec![], vec![]));
+    pair.acceptor.joined("one");
+    assert!(pair.acceptor.take_output().is_empty(), "said once");
+    assert!(pair.dialer.is_up() && pair.acceptor.is_up());
+}
+
+#[test]
 fn a_second_server_of_the_same_name_is_refused() {
     let twin = Hello { server_id: "id-twin".into(), ..server("b") };
     let (_, refusal) = Pair::new(twin, server("b")).refused();
