@@ -102,7 +102,7 @@ fn bodies_of_requests() {
     let stream = br#"{"name":"S","subjects":["a.*",">"],"retention":"limits","max_msgs":5,"max_age":1000000000,"storage":"file","num_replicas":3,"placement":{"cluster":"c","tags":["x"]},"metadata":{"a":"b"},"discard":"new"}"#;
     feed(&[&stream[..]], |body| StreamConfig::parse(body).is_ok());
     let consumer = br#"{"stream_name":"S","config":{"durable_name":"c","ack_policy":"explicit","ack_wait":30000000000,"deliver_policy":"by_start_sequence","opt_start_seq":5,"filter_subjects":["a","b.>"],"max_deliver":3,"backoff":[1000000,2000000]},"action":"create"}"#;
-    feed(&[&consumer[..]], |body| parse_create(body).is_ok());
+    feed(&[&consumer[..]], |body| parse_create(body, true).is_ok());
     let pull = br#"{"batch":10,"expires":5000000000,"no_wait":true,"max_bytes":1000,"idle_heartbeat":1000000}"#;
     feed(&[&pull[..], b"5", b""], |body| PullRequest::parse(body).is_ok());
     let connect = br#"{"verbose":false,"pedantic":false,"user":"u","pass":"p","lang":"x","version":"1","protocol":1,"echo":true,"headers":true}"#;

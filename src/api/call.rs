@@ -106,6 +106,10 @@ pub enum Target<'a> {
 /// Subjects below which everything is the API's.
 pub const PREFIX: &str = "$JS.API.";
 
+/// What operators ask of the peer and not of Trestle.
+const META_RESCUE: &str = "the meta group's rescue";
+const ACCOUNTS: &str = "moving and purging accounts";
+
 /// Whether a subject of the API asks a consumer for messages, under whatever domain.
 pub fn is_pull(subject: &[u8]) -> bool {
     const MARK: &[u8] = b".CONSUMER.MSG.NEXT.";
@@ -154,11 +158,20 @@ impl<'a> Call<'a> {
             }
             [Some("CONSUMER"), ..] => consumer_call(rest),
             [Some("META"), Some("LEADER"), Some("STEPDOWN"), None, ..] => Some(Call::MetaStepdown),
-            [Some("META"), Some("RESCUE"), None, ..] => Some(Call::Unsupported { what: "the meta group's rescue" }),
+            [Some("META"), Some("RESCUE"), None, ..] => Some(Call::Unsupported { what: META_RESCUE }),
             [Some("SERVER"), Some("REMOVE"), None, ..] => Some(Call::ServerRemove),
             [Some("SERVER"), Some("READMIT"), None, ..] => Some(Call::ServerReadmit),
-            [Some("ACCOUNT"), ..] => Some(Call::Unsupported { what: "moving and purging accounts" }),
+            [Some("ACCOUNT"), ..] => Some(Call::Unsupported { what: ACCOUNTS }),
             _ => None,
+        }
+    }
+
+    /// Whether the system account asks it, and nobody else.
+    pub fn is_for_operators(&self) -> bool {
+        match self {
+            Call::MetaStepdown | Call::ServerRemove | Call::ServerReadmit => true,
+            Call::Unsupported { what } => *what == META_RESCUE || *what == ACCOUNTS,
+            _ => false,
         }
     }
 

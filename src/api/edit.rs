@@ -13,7 +13,7 @@ use super::errors::{self, ApiError};
 use super::facts::Facts;
 use super::in_flight;
 use super::render;
-use super::request::{self, Fields};
+use super::request;
 use super::verdict::MetaVerdict;
 use crate::cluster::table::{Asked, MetaEntry, StreamSlot};
 use crate::ids::ServerId;
@@ -22,7 +22,7 @@ use crate::stream::{StreamConfig, StreamLimits};
 
 /// `STREAM.CREATE`.
 pub(super) fn create(facts: &Facts, name: &str, asked: Option<Asked>, body: &[u8]) -> Result<MetaVerdict, ApiError> {
-    let (config, pedantic) = StreamConfig::parse_request(body)?;
+    let (config, pedantic) = StreamConfig::parse_request(body, facts.strict())?;
     if config.name != name {
         return Err(errors::STREAM_MISMATCH);
     }
@@ -50,7 +50,7 @@ pub(super) fn create(facts: &Facts, name: &str, asked: Option<Asked>, body: &[u8
 
 /// `STREAM.UPDATE`.
 pub(super) fn update(facts: &Facts, name: &str, asked: Option<Asked>, body: &[u8]) -> Result<MetaVerdict, ApiError> {
-    let (config, pedantic) = StreamConfig::parse_request(body)?;
+    let (config, pedantic) = StreamConfig::parse_request(body, facts.strict())?;
     config.check_name()?;
     if config.name != name {
         return Err(errors::STREAM_MISMATCH);
@@ -119,10 +119,6 @@ pub(super) fn delete(facts: &Facts, name: &str, asked: Option<Asked>, body: &[u8
 #[serde(default)]
 struct PeerRemove {
     peer: String,
-}
-
-impl Fields for PeerRemove {
-    const NAMES: &'static [&'static str] = &["peer"];
 }
 
 /// `STREAM.PEER.REMOVE`: another server that fits takes over, else nothing changes.

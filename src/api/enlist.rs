@@ -21,7 +21,7 @@ pub(super) fn create(
     asked: Option<Asked>,
     body: &[u8],
 ) -> Result<MetaVerdict, ApiError> {
-    let CreateRequest { config, action, pedantic, .. } = parse_create(body)?.addressed(stream, form)?;
+    let CreateRequest { config, action, pedantic, .. } = parse_create(body, facts.strict())?.addressed(stream, form)?;
     if in_flight::consumer(facts, stream, config.chosen_name()) {
         return Ok(MetaVerdict::Later);
     }

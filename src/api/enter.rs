@@ -46,10 +46,14 @@ pub fn enter(
     let Some(rest) = std::str::from_utf8(subject).ok().and_then(|s| call::strip_prefix(s, domain)) else {
         return Entry::Silent;
     };
-    let Some(call) = Call::parse(rest) else { return Entry::Silent };
     let is_system = accounts.is_system(account);
+    let call = match Call::parse(rest) {
+        Some(call) => call,
+        None if is_system => Call::Unsupported { what: "" },
+        None => return Entry::Silent,
+    };
     let enabled = accounts.get(account).is_some_and(|account| account.jetstream.is_some());
-    let for_operators = matches!(call, Call::MetaStepdown | Call::ServerRemove | Call::ServerReadmit);
+    let for_operators = call.is_for_operators();
     if for_operators != is_system {
         // Only the system account has these subjects, and it has no others.
         let nobodys = if call == Call::AccountInfo { call } else { Call::Unsupported { what: "" } };

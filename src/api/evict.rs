@@ -11,7 +11,7 @@ use super::edit::without;
 use super::errors::{self, ApiError};
 use super::facts::Facts;
 use super::render;
-use super::request::{self, Fields};
+use super::request;
 use super::verdict::MetaVerdict;
 use crate::cluster::table::{MetaEntry, StreamSlot};
 use crate::ids::ServerId;
@@ -23,10 +23,6 @@ struct ServerRemove {
     peer: String,
     /// Its id; wins over the name.
     peer_id: String,
-}
-
-impl Fields for ServerRemove {
-    const NAMES: &'static [&'static str] = &["peer", "peer_id"];
 }
 
 pub(super) fn remove(facts: &Facts, body: &[u8]) -> Result<MetaVerdict, ApiError> {

@@ -14,7 +14,7 @@ use super::choose::is_led;
 use super::errors::{self, ApiError};
 use super::facts::Facts;
 use super::render;
-use super::request::{self, Fields};
+use super::request;
 use super::verdict::{Gather, GatherKind, MetaVerdict};
 use crate::cluster::table::StreamSlot;
 use crate::ids::GroupId;
@@ -29,18 +29,10 @@ struct StreamsPage {
     subject: String,
 }
 
-impl Fields for StreamsPage {
-    const NAMES: &'static [&'static str] = &["offset", "subject"];
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ConsumersPage {
     offset: i64,
-}
-
-impl Fields for ConsumersPage {
-    const NAMES: &'static [&'static str] = &["offset"];
 }
 
 /// One page of names.

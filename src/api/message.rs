@@ -15,7 +15,7 @@ use super::call::{Call, PREFIX};
 use super::errors::{self, ApiError};
 use super::facts::Facts;
 use super::render;
-use super::request::{self, Fields};
+use super::request;
 use super::verdict::{InBatch, Read, Render, StreamVerdict};
 use crate::ids::Seq;
 use crate::stream::info::time_text;
@@ -43,21 +43,6 @@ struct Get {
     up_to_seq: Seq,
     up_to_time: Option<Time>,
     no_hdr: bool,
-}
-
-impl Fields for Get {
-    const NAMES: &'static [&'static str] = &[
-        "seq",
-        "last_by_subj",
-        "next_by_subj",
-        "batch",
-        "max_bytes",
-        "start_time",
-        "multi_last",
-        "up_to_seq",
-        "up_to_time",
-        "no_hdr",
-    ];
 }
 
 /// A point in time, nanoseconds since the Unix epoch.

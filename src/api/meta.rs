@@ -49,7 +49,7 @@ fn verdict(
             enlist::create(facts, stream, CreateForm::Durable { name }, asked, body)
         }
         Call::ConsumerDelete { stream, consumer } => enlist::delete(facts, stream, consumer, asked, body),
-        Call::ConsumerPause { stream, consumer } => pause::pause(facts, call, (stream, consumer), body),
+        Call::ConsumerPause { stream, consumer } => pause::pause(facts, (stream, consumer), asked, body),
         Call::ConsumerNames { stream } => list::consumer_names(facts, call, stream, body),
         Call::ConsumerList { stream } => list::consumers_in_full(facts, stream, body),
         Call::MetaStepdown => step_down(facts, call, body),

@@ -1,7 +1,8 @@
 //! `CONSUMER.PAUSE`: a consumer delivers nothing until a point in time; without one, or with one that has passed, it goes
 //! on. Follows `jsConsumerPauseRequest` of `jetstream_api.go`: the point in time becomes part of the configuration, and
-//! the answer is given once it is proposed.
+//! the consumer's leader answers once it is in force.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -9,22 +10,19 @@ use super::call::Call;
 use super::errors::{self, ApiError};
 use super::facts::Facts;
 use super::message::Time;
-use super::request::{self, Fields};
+use super::request;
 use super::verdict::MetaVerdict;
 use super::{in_flight, render};
-use crate::cluster::table::MetaEntry;
+use crate::cluster::table::{Asked, MetaEntry};
 use crate::consumer::ConsumerConfig;
 use crate::consumer::info::NO_TIME;
+use crate::ids::Now;
 use crate::stream::info::time_text;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Pause {
     pause_until: Option<Time>,
-}
-
-impl Fields for Pause {
-    const NAMES: &'static [&'static str] = &["pause_until"];
 }
 
 #[derive(Debug, Serialize)]
@@ -38,8 +36,8 @@ struct Paused {
 
 pub(super) fn pause(
     facts: &Facts,
-    call: Call,
     (stream, consumer): (&str, &str),
+    asked_by: Option<Asked>,
     body: &[u8],
 ) -> Result<MetaVerdict, ApiError> {
     let asked: Pause = request::read(body, facts.strict())?;
@@ -51,22 +49,30 @@ pub(super) fn pause(
     // Go's zero time stands for none.
     let until_ns = asked.pause_until.map(|Time(ns)| ns).filter(|ns| *ns > 0);
     let until = until_ns.and_then(|ns| Timestamp::from_nanosecond(i128::from(ns)).ok());
-    let config = ConsumerConfig { pause_until: until, ..there.config.clone() };
-    let entry = MetaEntry::PutConsumer {
+    let config = ConsumerConfig { pause_until: until, ..there.config.clone() }.with_stored_metadata();
+    if config == there.config {
+        return Ok(MetaVerdict::Answer(paused(&config, facts.now)));
+    }
+    Ok(MetaVerdict::Propose(vec![MetaEntry::PutConsumer {
         account: facts.account.name.clone(),
         stream: stream.to_owned(),
         name: consumer.to_owned(),
-        config: Box::new(config.with_stored_metadata()),
+        config: Box::new(config),
         created_ns: there.created_ns,
         peers: there.peers.clone(),
-        asked: None,
-    };
-    let remaining = until_ns.map(|until| until.saturating_sub(facts.now.wall_ns)).filter(|left| *left > 0);
+        asked: asked_by.map(|asked| Asked { pause: true, ..asked }),
+    }]))
+}
+
+/// The answer to a pause that is in force.
+pub fn paused(config: &ConsumerConfig, now: Now) -> Bytes {
+    let until = config.pause_until.map(|until| until.as_nanosecond()).filter(|until| *until > 0);
+    let until_ns = until.and_then(|until| i64::try_from(until).ok());
+    let remaining = until_ns.map(|until| until.saturating_sub(now.wall_ns)).filter(|left| *left > 0);
     let answer = Paused {
         paused: remaining.is_some(),
         pause_until: until_ns.map_or_else(|| NO_TIME.to_owned(), time_text),
         pause_remaining: remaining,
     };
-    let then = Box::new(MetaVerdict::Answer(render::typed(call, &answer)));
-    Ok(MetaVerdict::ProposeAnd { entries: vec![entry], then })
+    render::typed(Call::ConsumerPause { stream: "", consumer: "" }, &answer)
 }

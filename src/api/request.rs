@@ -1,22 +1,15 @@
 //! Bodies of requests: JSON read the way the peer's decoder reads it, into whatever a handler wants to know.
 //!
-//! Keys match in any case and `null` counts as absent. A body that is no object asks for nothing, as with the peer
-//! (`isJSONObjectOrArray` of `jetstream_api.go`). Unknown fields are refused with 10025 where the server is strict,
-//! else skipped. Nothing here knows what a field means.
+//! A body that is no object asks for nothing, as with the peer (`isJSONObjectOrArray` of `jetstream_api.go`). Unknown
+//! fields are refused with 10025 where the server is strict, else skipped. Nothing here knows what a field means.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::errors::{ApiError, INVALID_JSON};
+use super::json::{self, Doc, Fault, Unknown};
 
 /// Longest body that is parsed, bytes: the largest legal one is a list of a few thousand filters.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-
-/// A request with optional fields; a missing body is its default.
-pub trait Fields: DeserializeOwned + Default {
-    /// The names in lower case.
-    const NAMES: &'static [&'static str];
-}
 
 /// Whether a body asks for nothing at all: no bytes, or an object without fields. Blanks alone are no request.
 pub fn is_empty(body: &[u8]) -> bool {
@@ -28,7 +21,7 @@ pub fn is_empty(body: &[u8]) -> bool {
 }
 
 /// Reads an optional body.
-pub fn read<T: Fields>(body: &[u8], strict: bool) -> Result<T, ApiError> {
+pub fn read<T: DeserializeOwned + Default>(body: &[u8], strict: bool) -> Result<T, ApiError> {
     match body.trim_ascii().first() {
         Some(b'{' | b'[') => required(body, strict),
         _ => Ok(T::default()),
@@ -36,30 +29,24 @@ pub fn read<T: Fields>(body: &[u8], strict: bool) -> Result<T, ApiError> {
 }
 
 /// Reads a body that must be there; blanks and `null` name no field.
-pub fn required<T: Fields>(body: &[u8], strict: bool) -> Result<T, ApiError> {
+pub fn required<T: DeserializeOwned>(body: &[u8], strict: bool) -> Result<T, ApiError> {
+    read_doc(body, strict, &|doc, unknown| doc.decode(unknown))
+}
+
+/// The same with what is to be made of the document. A server that is not strict reads a request which does not please
+/// it a second time: then unknown fields are skipped, and there may be one document only.
+pub fn read_doc<T>(body: &[u8], strict: bool, make: &dyn Fn(Doc, Unknown) -> Result<T, Fault>) -> Result<T, ApiError> {
     let invalid = |text: &dyn std::fmt::Display| INVALID_JSON.with("err", text);
     if body.len() > BODY_BYTES_MAX {
         return Err(invalid(&"request too large"));
     }
-    if matches!(body.trim_ascii(), b"" | b"null") {
-        return Ok(T::default());
-    }
-    let value: Value = serde_json::from_slice(body).map_err(|error| invalid(&error))?;
-    let Value::Object(fields) = value else {
-        return Err(invalid(&"json: cannot unmarshal into Go value"));
-    };
-    let mut kept = serde_json::Map::new();
-    for (key, value) in fields {
-        let name = key.to_ascii_lowercase();
-        if !T::NAMES.contains(&name.as_str()) {
-            if strict {
-                return Err(invalid(&format_args!("json: unknown field {key:?}")));
-            }
-        } else if !value.is_null() {
-            kept.insert(name, value);
+    match json::all(body).and_then(|doc| make(doc, Unknown::Refused)) {
+        Err(_) if !strict => {
+            let again = json::one(body).and_then(|doc| make(doc, Unknown::Skipped));
+            again.map_err(|fault| invalid(&fault))
         }
+        read => read.map_err(|fault| invalid(&fault.placed())),
     }
-    serde_json::from_value(Value::Object(kept)).map_err(|error| invalid(&format_args!("json: {error}")))
 }
 
 #[cfg(test)]
@@ -72,10 +59,6 @@ mod tests {
     struct Page {
         offset: i64,
         subject: String,
-    }
-
-    impl Fields for Page {
-        const NAMES: &'static [&'static str] = &["offset", "subject"];
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::errors::{ApiError, CLUSTER_NO_PEERS};
 use super::facts::Facts;
-use super::request::{self, Fields};
+use super::request;
 use crate::ids::ServerId;
 use crate::stream::config::Placement;
 
@@ -13,10 +13,6 @@ use crate::stream::config::Placement;
 #[serde(default)]
 struct Stepdown {
     placement: Option<Placement>,
-}
-
-impl Fields for Stepdown {
-    const NAMES: &'static [&'static str] = &["placement"];
 }
 
 /// Reads the request of the leader `me` of a group with these members. `None`: the group chooses.

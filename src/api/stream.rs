@@ -8,7 +8,7 @@ use super::call::Call;
 use super::cluster_info::{cluster_info, cluster_info_if_clustered};
 use super::errors::{self, ApiError};
 use super::facts::Facts;
-use super::request::{self, Fields};
+use super::request;
 use super::verdict::StreamVerdict;
 use super::{message, render, stepdown};
 use crate::cluster::table::StreamSlot;
@@ -93,10 +93,6 @@ pub(super) fn updated_without_leader(
     })
 }
 
-impl Fields for InfoRequest {
-    const NAMES: &'static [&'static str] = &["deleted_details", "subjects_filter", "offset"];
-}
-
 fn info(facts: &Facts, stream: &Stream, status: &GroupStatus, call: Call, body: &[u8]) -> Bytes {
     let asked: InfoRequest = match request::read(body, facts.strict()) {
         Ok(asked) => asked,
@@ -150,10 +146,6 @@ struct Delete {
     no_erase: bool,
 }
 
-impl Fields for Delete {
-    const NAMES: &'static [&'static str] = &["seq", "no_erase"];
-}
-
 fn delete(facts: &Facts, stream: &mut Stream, call: Call, answer: Option<Answer>, body: &[u8]) -> StreamVerdict {
     if request::is_empty(body) {
         return refused(call, &errors::BAD_REQUEST);
@@ -170,10 +162,6 @@ struct PurgeRequest {
     filter: String,
     seq: Seq,
     keep: u64,
-}
-
-impl Fields for PurgeRequest {
-    const NAMES: &'static [&'static str] = &["filter", "seq", "keep"];
 }
 
 fn purge(facts: &Facts, stream: &mut Stream, call: Call, answer: Option<Answer>, body: &[u8]) -> StreamVerdict {

@@ -377,7 +377,7 @@ thread_local! {
 }
 
 fn asked() -> Asked {
-    Asked { server: ServerId::of("solo").0, core: 0, subject: INBOX.to_owned() }
+    Asked { server: ServerId::of("solo").0, core: 0, subject: INBOX.to_owned(), pause: false }
 }
 
 fn stream_asset(name: &str) -> Asset {

@@ -20,6 +20,9 @@ pub struct Asked {
     pub server: u64,
     pub core: u16,
     pub subject: String,
+    /// Whether a pause was asked for, which has an answer of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pause: bool,
 }
 
 impl Asked {

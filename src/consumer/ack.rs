@@ -11,6 +11,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
+use crate::api::json::{self, Unknown};
 use crate::ids::Seq;
 
 /// Tokens of the short form and of the long one, which may have more behind them.
@@ -33,8 +34,8 @@ pub struct AckSubject<'a> {
 }
 
 impl<'a> AckSubject<'a> {
-    /// Reads either form. `None` for everything else, also for sequences that are no numbers; nothing depends on the time
-    /// and on what was left.
+    /// Reads either form; `None` for everything else. A number that is none is the largest there is, which no message has:
+    /// the peer, too, takes an ack whose stream sequence alone can be read.
     pub fn parse(subject: &'a [u8]) -> Option<Self> {
         let rest = subject.strip_prefix(b"$JS.ACK.")?;
         let tokens = subject.split(|byte| *byte == b'.').count();
@@ -49,9 +50,9 @@ impl<'a> AckSubject<'a> {
         Some(AckSubject {
             stream: rest.next()?,
             consumer: rest.next()?,
-            count: u32::try_from(number(rest.next()?)?).unwrap_or(u32::MAX),
-            stream_seq: number(rest.next()?)?,
-            consumer_seq: number(rest.next()?)?,
+            count: u32::try_from(number(rest.next()?).unwrap_or(u64::MAX)).unwrap_or(u32::MAX),
+            stream_seq: number(rest.next()?).unwrap_or(u64::MAX),
+            consumer_seq: number(rest.next()?).unwrap_or(u64::MAX),
             time_ns: number(rest.next()?).and_then(|time| i64::try_from(time).ok()).unwrap_or(0),
             pending: number(rest.next()?).unwrap_or(0),
         })
@@ -152,7 +153,7 @@ fn nak_delay_us(argument: &[u8]) -> Option<u64> {
         return None;
     }
     let delay_ns = match argument.first() {
-        Some(b'{') => serde_json::from_slice::<NakOptions>(argument).ok()?.delay,
+        Some(b'{') => json::one(argument).and_then(|doc| doc.decode::<NakOptions>(Unknown::Skipped)).ok()?.delay,
         _ => duration_ns(std::str::from_utf8(argument).ok()?)?,
     };
     Some(u64::try_from(delay_ns).unwrap_or(0) / 1000)
@@ -213,20 +214,24 @@ mod tests {
 
     #[test]
     fn foreign_subjects_are_refused() {
-        let bad = [
-            "",
-            "$JS.ACK",
-            "$JS.ACK.",
-            "$JS.ACK.S.c.1.2.3.4",
-            "$JS.ACK.S.c.1.2.3.4.5.6",
-            "$JS.ACK.S.c.x.2.3.4.5",
-            "$JS.ACK.S.c.1.-2.3.4.5",
-            "$JS.ACK.S.c.1..3.4.5",
-            "$JS.ACK.S.c.1.99999999999999999999.3.4.5",
-            "$JS.NAK.S.c.1.2.3.4.5",
-        ];
+        let bad =
+            ["", "$JS.ACK", "$JS.ACK.", "$JS.ACK.S.c.1.2.3.4", "$JS.ACK.S.c.1.2.3.4.5.6", "$JS.NAK.S.c.1.2.3.4.5"];
         for subject in bad {
             assert_eq!(AckSubject::parse(subject.as_bytes()), None, "{subject}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_names_no_message() {
+        let cases = [
+            ("$JS.ACK.S.c.x.2.3.4.5", (u32::MAX, 2, 3)),
+            ("$JS.ACK.S.c.1.-2.3.4.5", (1, u64::MAX, 3)),
+            ("$JS.ACK.S.c.1..3.4.5", (1, u64::MAX, 3)),
+            ("$JS.ACK.S.c.1.99999999999999999999.x.4.5", (1, u64::MAX, u64::MAX)),
+        ];
+        for (subject, read) in cases {
+            let ack = AckSubject::parse(subject.as_bytes()).expect(subject);
+            assert_eq!((ack.count, ack.stream_seq, ack.consumer_seq), read, "{subject}");
         }
     }
 

@@ -18,7 +18,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use json::is_default;
-pub(super) use json::null_is_default;
 
 /// Time without an ack after which a message is delivered again, unless configured (peer: 30 s).
 pub const ACK_WAIT_DEFAULT_NS: i64 = 30_000_000_000;
@@ -74,72 +73,71 @@ pub enum PriorityPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConsumerConfig {
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub durable_name: String,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub name: String,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub description: String,
     pub deliver_policy: DeliverPolicy,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub opt_start_seq: u64,
     #[serde(skip_serializing_if = "is_default", with = "json::time")]
     pub opt_start_time: Option<Timestamp>,
     pub ack_policy: AckPolicy,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub ack_wait: i64,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub max_deliver: i64,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub backoff: Vec<i64>,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub filter_subject: String,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub filter_subjects: Vec<String>,
     pub replay_policy: ReplayPolicy,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub rate_limit_bps: u64,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub sample_freq: String,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub max_waiting: i64,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub max_ack_pending: i64,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub flow_control: bool,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub headers_only: bool,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub max_batch: i64,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub max_expires: i64,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub max_bytes: i64,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub deliver_subject: String,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub deliver_group: String,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub idle_heartbeat: i64,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub inactive_threshold: i64,
-    #[serde(deserialize_with = "null_is_default")]
     pub num_replicas: i64,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub mem_storage: bool,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub direct: bool,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub sourcing: bool,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub metadata: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "is_default", with = "json::time")]
     pub pause_until: Option<Timestamp>,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub priority_groups: Vec<String>,
     #[serde(skip_serializing_if = "is_default")]
     pub priority_policy: PriorityPolicy,
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub priority_timeout: i64,
 }
 

@@ -9,9 +9,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use serde::Deserialize;
 
+use crate::api::json::{self, Unknown};
 use crate::ids::Place;
 
-use super::config::{ConsumerConfig, go_duration, null_is_default};
+use super::config::{ConsumerConfig, go_duration};
 use super::status::{Left, Status};
 
 /// One request as it came in.
@@ -34,23 +35,14 @@ pub struct PullRequest {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Body {
-    #[serde(deserialize_with = "null_is_default")]
     batch: i64,
-    #[serde(deserialize_with = "null_is_default")]
     expires: i64,
-    #[serde(deserialize_with = "null_is_default")]
     no_wait: bool,
-    #[serde(deserialize_with = "null_is_default")]
     max_bytes: i64,
-    #[serde(deserialize_with = "null_is_default")]
     idle_heartbeat: i64,
-    #[serde(deserialize_with = "null_is_default")]
     min_pending: i64,
-    #[serde(deserialize_with = "null_is_default")]
     min_ack_pending: i64,
-    #[serde(deserialize_with = "null_is_default")]
     id: String,
-    #[serde(deserialize_with = "null_is_default")]
     priority: i64,
 }
 
@@ -59,7 +51,8 @@ impl PullRequest {
     pub fn parse(body: &[u8]) -> Result<PullRequest, Status> {
         let body = body.trim_ascii();
         if body.first() == Some(&b'{') {
-            let body: Body = serde_json::from_slice(body).map_err(|error| Status::BadRequest(error.to_string()))?;
+            let read = json::one(body).and_then(|doc| doc.decode::<Body>(Unknown::Skipped));
+            let body = read.map_err(|fault| Status::BadRequest(fault.to_string()))?;
             return Self::from_body(&body);
         }
         let batch = std::str::from_utf8(body).ok().and_then(|text| text.parse::<i64>().ok()).unwrap_or(1);
@@ -82,6 +75,7 @@ impl PullRequest {
         }
         Ok(PullRequest {
             batch: body.batch,
+            // A time that is over before it began ends the request at once.
             expires_us: (body.expires != 0).then_some(body.expires.max(0) as u64 / 1000),
             no_wait: body.no_wait,
             max_bytes: body.max_bytes,

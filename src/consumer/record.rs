@@ -44,9 +44,15 @@ pub enum Op {
         stream_seq: Seq,
         count: u32,
     },
-    /// Acknowledged or terminated. With ack policy `all`, so are all before it.
+    /// Acknowledged or terminated.
     Acked {
         stream_seq: Seq,
+    },
+    /// The same with ack policy `all`: so are all before it, and the floor takes the number of the delivery that was
+    /// acknowledged.
+    AckedAll {
+        stream_seq: Seq,
+        consumer_seq: u64,
     },
     /// A NAK that wants the message again after this time.
     Delayed {
@@ -127,6 +133,7 @@ impl Op {
             Op::Exhausted { stream_seq } => (7, [*stream_seq, 0, 0]),
             Op::Dropped { stream_seq } => (8, [*stream_seq, 0, 0]),
             Op::Trimmed { first } => (9, [*first, 0, 0]),
+            Op::AckedAll { stream_seq, consumer_seq } => (11, [*stream_seq, *consumer_seq, 0]),
             Op::Config(config) => {
                 out.push(10);
                 return put_config(out, config);
@@ -141,7 +148,7 @@ impl Op {
     fn fields(kind: u8) -> usize {
         match kind {
             2 => 3,
-            1 | 4 => 2,
+            1 | 4 | 11 => 2,
             _ => 1,
         }
     }
@@ -169,6 +176,7 @@ impl Op {
             7 => Op::Exhausted { stream_seq },
             8 => Op::Dropped { stream_seq },
             9 => Op::Trimmed { first: stream_seq },
+            11 => Op::AckedAll { stream_seq, consumer_seq: second },
             _ => return Err(Damaged("op")),
         })
     }

@@ -73,7 +73,12 @@ impl State {
             Op::Delivered { consumer_seq, stream_seq, count } => {
                 self.deliver(time_ns, *consumer_seq, *stream_seq, *count);
             }
-            Op::Acked { stream_seq } => self.ack(time_ns, *stream_seq),
+            Op::Acked { stream_seq } => {
+                self.acked_ns = time_ns;
+                self.pending.remove(*stream_seq);
+                self.pending.forget_exhausted(*stream_seq);
+            }
+            Op::AckedAll { stream_seq, consumer_seq } => self.ack_all(time_ns, *stream_seq, *consumer_seq),
             Op::Delayed { stream_seq, wait_us } => self.rewind(time_ns, *stream_seq, Some(*wait_us)),
             Op::Progress { stream_seq } => self.rewind(time_ns, *stream_seq, None),
             Op::Returned { stream_seq } => {
@@ -128,13 +133,13 @@ impl State {
         }
     }
 
-    fn ack(&mut self, time_ns: i64, stream_seq: Seq) {
+    fn ack_all(&mut self, time_ns: i64, stream_seq: Seq, consumer_seq: u64) {
         self.acked_ns = time_ns;
-        if self.config.ack_policy == AckPolicy::All {
-            self.pending.remove_below(stream_seq.saturating_add(1));
-        } else {
-            self.pending.remove(stream_seq);
-            self.pending.forget_exhausted(stream_seq);
+        self.pending.remove_below(stream_seq.saturating_add(1));
+        self.floor.stream = self.floor.stream.max(stream_seq.min(self.delivered.stream));
+        // A number that was never given is none of ours.
+        if consumer_seq <= self.delivered.consumer {
+            self.floor.consumer = self.floor.consumer.max(consumer_seq);
         }
     }
 

@@ -344,7 +344,11 @@ impl JetStream {
         let Some(status) = self.groups.status(group) else { return };
         let account = hosted.consumer.identity().account;
         let Some(facts) = self.facts(now, view, account) else { return };
-        let payload = api::consumer::created(&facts, &hosted.consumer, &stream.stream, &status);
+        let payload = if asked.pause {
+            api::pause::paused(hosted.consumer.config(), now)
+        } else {
+            api::consumer::created(&facts, &hosted.consumer, &stream.stream, &status)
+        };
         let answer = Answer { to: asked.place(), account, subject: asked.subject.clone().into() };
         self.answer(&answer, None, payload);
     }

@@ -138,6 +138,7 @@ impl JetStream {
             server: request.origin.server.0,
             core: request.origin.core,
             subject: String::from_utf8_lossy(reply).into_owned(),
+            pause: false,
         });
         let verdict = api::meta::decide(&facts, call, asked, request.headers.as_deref(), &request.payload);
         self.carry_out(now, view, request, verdict);

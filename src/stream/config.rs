@@ -1,7 +1,7 @@
 //! The configuration of a stream, as the peer's JSON: field names, order, and what is left out are the peer's, so that
 //! a configuration passes through clients, the log and a restart unchanged.
 //!
-//! [`StreamConfig::parse`] reads a request strictly, [`StreamConfig::defaulted`] (in [`check`]) fills in defaults and
+//! [`StreamConfig::parse_request`] reads a request strictly, [`StreamConfig::defaulted`] (in [`check`]) fills in defaults and
 //! refuses what the peer refuses, [`StreamConfig::check_update`] compares with what is there. What Trestle does not
 //! have yet is refused by name there: it is never taken in and ignored. This file decides nothing about placement.
 
@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::errors::{ApiError, INVALID_JSON};
+use crate::api::errors::ApiError;
+use crate::api::request;
 
 pub mod check;
 
@@ -209,34 +210,19 @@ impl Default for StreamConfig {
 }
 
 impl StreamConfig {
-    /// Reads the body of a create or update request. Keys are taken in any case and `null` means absent, as the peer's
-    /// decoder does. Unknown fields are refused with 10025.
-    pub fn parse(json: &[u8]) -> Result<StreamConfig, ApiError> {
-        StreamConfig::parse_request(json).map(|request| request.0)
+    /// Reads the body of a create or update request strictly.
+    pub fn parse(body: &[u8]) -> Result<StreamConfig, ApiError> {
+        StreamConfig::parse_request(body, true).map(|request| request.0)
     }
 
-    /// The same with the request's own `pedantic` flag, which asks to refuse what would be adjusted.
-    pub fn parse_request(json: &[u8]) -> Result<(StreamConfig, bool), ApiError> {
-        let invalid = |text: String| INVALID_JSON.with("err", text);
-        if matches!(json.trim_ascii(), b"" | b"null") {
-            return Ok((StreamConfig::default(), false));
-        }
-        let value: Value = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
-        let Value::Object(fields) = value else {
-            return Err(invalid("json: cannot unmarshal into Go value of type server.StreamConfigRequest".to_owned()));
-        };
-        let mut pedantic = false;
-        let mut kept = serde_json::Map::new();
-        for (key, value) in fields {
-            let key = key.to_ascii_lowercase();
-            match value {
-                Value::Null => {}
-                Value::Bool(flag) if key == "pedantic" => pedantic = flag,
-                value => drop(kept.insert(key, value)),
-            }
-        }
-        let config = serde_json::from_value(Value::Object(kept)).map_err(|error| invalid(go_text(&error)))?;
-        Ok((config, pedantic))
+    /// Reads the body of a create or update request, and the request's own `pedantic` flag, which asks to refuse what
+    /// would be adjusted. Unknown fields are refused with 10025 where the server is strict.
+    pub fn parse_request(body: &[u8], strict: bool) -> Result<(StreamConfig, bool), ApiError> {
+        request::read_doc(body, strict, &|doc, unknown| {
+            let (config, flags) = doc.split_off("pedantic");
+            let flags: Flags = flags.decode(unknown)?;
+            Ok((config.decode(unknown)?, flags.pedantic))
+        })
     }
 
     /// The configuration as stored in the log and read back by [`StreamConfig::from_stored`].
@@ -273,13 +259,11 @@ impl StreamConfig {
     }
 }
 
-/// The decoder's complaint in the peer's words where clients know them: an unknown field.
-fn go_text(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
-        Some((field, _)) => format!("json: unknown field {field:?}"),
-        None => format!("json: {text}"),
-    }
+/// What a request says beside the configuration.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Flags {
+    pedantic: bool,
 }
 
 fn is_false(flag: &bool) -> bool {

@@ -1,8 +1,8 @@
 //! The checks of a publish, and of requests that change the stream, on the leader: against what is applied and what is
 //! in flight, because everything in flight comes before this one.
 //!
-//! The order of the checks is the peer's clustered one: a repeated message id is answered as a duplicate before its
-//! expectations are looked at, so that a retry of a successful publish never fails. Expected sequences of a subject are
+//! The order of the checks is the peer's: in a replicated stream a repeated message id is answered as a duplicate before
+//! its expectations are looked at, in one with a single replica after its expected sequences were. Expected sequences of a subject are
 //! exact with messages in flight; only when a delete or purge that could concern the subject is in flight, the answer
 //! is 10164, and the publisher tries again.
 
@@ -144,11 +144,16 @@ impl Stream {
             return Err(STREAM_NOT_MATCH.into());
         }
         let id = (!asks.id.is_empty()).then(|| siphash::hash(asks.id));
-        if let Some(id) = id {
+        let alone = self.config.num_replicas <= 1;
+        if !alone {
             self.check_id(now, id)?;
         }
         asks.check_supported(subject)?;
         self.check_expected(subject, asks)?;
+        if alone {
+            self.check_id(now, id)?;
+        }
+        self.check_expected_id(asks)?;
         let failed = |text: String| Refusal::from(STREAM_ROLLUP_FAILED.with("err", text));
         let rollup = asks.rollup();
         if rollup != Ok(Rollup::None) && (!self.config.allow_rollup_hdrs || self.config.deny_purge) {
@@ -158,8 +163,8 @@ impl Stream {
         Ok((id, rollup))
     }
 
-    fn check_id(&self, now: Now, id: u128) -> Result<(), Refusal> {
-        let Some(lead) = &self.lead else { return Ok(()) };
+    fn check_id(&self, now: Now, id: Option<u128>) -> Result<(), Refusal> {
+        let (Some(lead), Some(id)) = (&self.lead, id) else { return Ok(()) };
         if lead.ids.contains_key(&id) {
             return Err(Refusal::Wait(id));
         }
@@ -186,6 +191,11 @@ impl Stream {
             None if !asks.subject_filter.is_empty() => return Err(STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID),
             None => {}
         }
+        Ok(())
+    }
+
+    fn check_expected_id(&self, asks: &Asks<'_>) -> Result<(), ApiError> {
+        let Some(lead) = &self.lead else { return Ok(()) };
         if !asks.last_id.is_empty() && asks.last_id != lead.tail_id.as_ref() {
             return Err(STREAM_WRONG_LAST_MSG_ID.with("id", String::from_utf8_lossy(&lead.tail_id)));
         }

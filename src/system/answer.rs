@@ -58,7 +58,7 @@ pub fn of_request(scene: &Scene, page: &Page, parts: Vec<PagePart>, cores: CoreI
 /// How a page that is refused over `$SYS` is: what HTTP calls a bad request is the server's error there, as on the peer.
 pub fn refused(page: &Page, code: u16) -> (u16, Blank) {
     let data = match page {
-        Page::Unsupported(_) | Page::Reload => Blank::Absent,
+        Page::Unsupported(_) | Page::Reload | Page::Kick(_) | Page::LameDuck(_) => Blank::Absent,
         Page::Jsz(_) => Blank::Empty,
         _ => Blank::Null,
     };

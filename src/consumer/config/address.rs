@@ -80,7 +80,7 @@ mod tests {
             (r#"{"stream_name":"S","config":{"filter_subjects":["a"]}}"#, named("d", "a"), Err(10137)),
         ];
         for (body, form, expected) in cases {
-            let request = parse_create(body.as_bytes()).expect(body);
+            let request = parse_create(body.as_bytes(), true).expect(body);
             let result =
                 request.addressed("S", form).map(|request| request.config.name).map_err(|error| error.err_code);
             assert_eq!(result, expected.map(str::to_owned), "{body} {form:?}");

@@ -1,19 +1,14 @@
 //! JSON of consumer requests, read as strictly as the peer reads it.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
 
-use crate::api::errors::{self, ApiError};
+use crate::api::errors::ApiError;
+use crate::api::request;
 
 use super::ConsumerConfig;
-
-/// Longest create request that is parsed, bytes. The largest legal one carries a description, 128 KiB of metadata and a
-/// few thousand filters; a message is bounded by `max_payload` before it comes here.
-const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a create request wants to happen when the consumer exists, or does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,67 +27,24 @@ pub enum Action {
 
 /// The body of `$JS.API.CONSUMER.CREATE.…` and `$JS.API.CONSUMER.DURABLE.CREATE.…`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct CreateRequest {
-    #[serde(deserialize_with = "null_is_default")]
     pub stream_name: String,
-    #[serde(deserialize_with = "null_is_default")]
     pub config: ConsumerConfig,
     pub action: Action,
     /// Refuse what would otherwise be silently replaced by a default.
-    #[serde(skip_serializing_if = "is_default", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub pedantic: bool,
 }
 
-/// Reads a create request. Unknown fields and wrong types are refused with 10025, as the peer does.
-pub fn parse_create(body: &[u8]) -> Result<CreateRequest, ApiError> {
-    if body.len() > REQUEST_BYTES_MAX {
-        return Err(errors::BAD_REQUEST);
-    }
-    let body = body.trim_ascii();
-    if body.is_empty() || body == b"null" {
-        return Ok(CreateRequest::default());
-    }
-    let refuse = |error: &dyn Display| errors::INVALID_JSON.with("err", go_words(&error.to_string()));
-    if body.first() == Some(&b'[') {
-        return Err(refuse(&"json: cannot unmarshal array into Go value of type server.CreateConsumerRequest"));
-    }
-    serde_json::from_slice(body).or_else(|error| in_lower_case(body).ok_or(error)).map_err(|error| refuse(&error))
-}
-
-/// The request with its field names in lower case, should that make a legal one of it: the peer reads them in any case.
-fn in_lower_case(body: &[u8]) -> Option<CreateRequest> {
-    let lower = |fields: Map<String, Value>| -> Map<String, Value> {
-        fields.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
-    };
-    let mut request = lower(serde_json::from_slice(body).ok()?);
-    if let Some(Value::Object(config)) = request.get_mut("config") {
-        *config = lower(std::mem::take(config));
-    }
-    serde_json::from_value(Value::Object(request)).ok()
-}
-
-/// The peer's words for the mistakes that people see, a misspelt field or choice; other texts stay serde's.
-fn go_words(text: &str) -> String {
-    let quoted = |start: &str| text.strip_prefix(start).and_then(|rest| rest.split('`').next());
-    if let Some(field) = quoted("unknown field `") {
-        return format!("json: unknown field \"{field}\"");
-    }
-    quoted("unknown variant `").map_or_else(|| text.to_owned(), |word| format!("can not unmarshal \"\\\"{word}\\\"\""))
+/// Reads a create request. Wrong types are refused with 10025, unknown fields where the server is strict.
+pub fn parse_create(body: &[u8], strict: bool) -> Result<CreateRequest, ApiError> {
+    request::required(body, strict)
 }
 
 /// Whether a field has its zero value and is left out, as Go's `omitempty` leaves it out.
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-/// Go reads `null` as the zero value of any type.
-pub(in crate::consumer) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Points in time as RFC 3339 text. The year 1 is Go's zero time, which clients send for "none".

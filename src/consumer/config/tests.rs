@@ -19,7 +19,7 @@ fn words(error: &ApiError) -> String {
 }
 
 fn create(body: &str) -> Result<ConsumerConfig, ApiError> {
-    let request = parse_create(body.as_bytes())?;
+    let request = parse_create(body.as_bytes(), true)?;
     let stream = request.stream_name.clone();
     let name = request.config.chosen_name().to_owned();
     let form = if name.is_empty() || name.contains(['.', ' ', '/']) {

@@ -39,27 +39,29 @@ impl Leader {
         self.wake(now);
         let answer = answer.map(|(to, subject)| Inbox { to, subject });
         let seq = ack.stream_seq;
+        // No message has the number 0: whoever asks about it hears nothing.
+        let answer = answer.filter(|_| seq > 0 || matches!(payload, b"" | b"+ACK" | b"+OK"));
         let Some(verb) = AckVerb::parse(payload) else { return self.answer_now(answer, outputs) };
         match verb {
             AckVerb::Next { request } => {
                 if known {
                     self.sample(now, seq, outputs);
-                    self.ack(now, seq);
+                    self.ack(now, &ack);
                 }
                 self.next_after_ack(now, request, answer, outputs);
             }
-            _ if !known => {}
+            AckVerb::Ack | AckVerb::Term { .. } if !known => {}
             AckVerb::Ack => {
                 self.sample(now, seq, outputs);
-                self.ack(now, seq);
+                self.ack(now, &ack);
                 self.answer_when_applied(answer, outputs);
             }
             AckVerb::Term { reason } => {
-                self.term(now, seq, &ack, reason, outputs);
+                self.term(now, &ack, reason, outputs);
                 self.answer_when_applied(answer, outputs);
             }
             AckVerb::Nak { delay_us } => {
-                self.nak(now, seq, &ack, delay_us, outputs);
+                self.nak(now, &ack, delay_us, outputs);
                 self.answer_now(answer, outputs);
             }
             AckVerb::Progress => {
@@ -77,26 +79,35 @@ impl Leader {
         }
     }
 
-    fn ack(&mut self, now: Now, seq: Seq) {
+    fn ack(&mut self, now: Now, ack: &AckSubject) {
+        let seq = ack.stream_seq;
         let pending = &self.live.pending;
         let changes = match self.live.config.ack_policy {
             AckPolicy::All => pending.first().is_some_and(|(first, _)| first <= seq),
             _ => pending.get(seq).is_some() || pending.is_exhausted(seq),
         };
-        if changes {
-            self.step(now, Op::Acked { stream_seq: seq });
+        if !changes {
+            return;
         }
+        self.step(
+            now,
+            match self.live.config.ack_policy {
+                AckPolicy::All => Op::AckedAll { stream_seq: seq, consumer_seq: ack.consumer_seq },
+                _ => Op::Acked { stream_seq: seq },
+            },
+        );
     }
 
-    fn term(&mut self, now: Now, seq: Seq, ack: &AckSubject, reason: &[u8], outputs: &mut Outputs) {
-        let about = About { consumer_seq: ack.consumer_seq, stream_seq: seq, deliveries: ack.count };
-        self.ack(now, seq);
+    fn term(&mut self, now: Now, ack: &AckSubject, reason: &[u8], outputs: &mut Outputs) {
+        let about = About { consumer_seq: ack.consumer_seq, stream_seq: ack.stream_seq, deliveries: ack.count };
+        self.ack(now, ack);
         let reason: String = String::from_utf8_lossy(reason).chars().take(REASON_CHARS_MAX).collect();
         let event = Event::Terminated { reason: &reason };
         outputs.push_back(ConsumerOutput::Advisory(self.herald.tell(now, event, about)));
     }
 
-    fn nak(&mut self, now: Now, seq: Seq, ack: &AckSubject, delay_us: Option<u64>, outputs: &mut Outputs) {
+    fn nak(&mut self, now: Now, ack: &AckSubject, delay_us: Option<u64>, outputs: &mut Outputs) {
+        let seq = ack.stream_seq;
         let Some(pending) = self.live.pending.get(seq) else { return };
         let was_queued = pending.queued;
         let about = About { consumer_seq: ack.consumer_seq, stream_seq: seq, deliveries: ack.count };

@@ -68,6 +68,11 @@ impl Leader {
     /// Takes in what arrived since the last turn. `remaining` is how many messages are left to deliver.
     pub(in crate::consumer) fn admit(&mut self, now: Now, remaining: impl Fn(&Self) -> u64, outputs: &mut Outputs) {
         while let Some((inbox, request)) = self.arrived.pop_front() {
+            if request.expires_us == Some(0) {
+                let left = Left { messages: request.batch, bytes: request.max_bytes };
+                outputs.push_back(tell(&self.identity, inbox, &Status::Timeout(left), None));
+                continue;
+            }
             if request.no_wait {
                 let left = remaining(self).saturating_add(self.redelivery.len() as u64);
                 let refused = if left == 0 && request.expires_us.is_none() {

@@ -29,6 +29,7 @@ fn entry() -> Entry {
         Op::Progress { stream_seq: 300 },
         Op::Returned { stream_seq: 300 },
         Op::Acked { stream_seq: 300 },
+        Op::AckedAll { stream_seq: 301, consumer_seq: 7 },
         Op::Exhausted { stream_seq: 301 },
         Op::Dropped { stream_seq: 3 },
         Op::Trimmed { first: 290 },

@@ -31,7 +31,7 @@ fn cases() -> Vec<Case<'static>> {
 
 fn outcome(case: &Case<'_>) -> Result<StreamConfig, ApiError> {
     let mut limits = StreamLimits::default();
-    let (config, pedantic) = StreamConfig::parse_request(case.request.as_bytes())?;
+    let (config, pedantic) = StreamConfig::parse_request(case.request.as_bytes(), true)?;
     limits.pedantic = pedantic;
     match case.old {
         None => config.defaulted(&limits),

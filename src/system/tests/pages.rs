@@ -193,6 +193,7 @@ fn two_cores_make_one_page() {
     assert!(world.is_closed(second));
     let again = world.request(at("n1", 0), admin, "$SYS.REQ.SERVER.Nn1.KICK", &kick(&cid));
     assert_eq!(payloads(&again)[0]["error"]["description"], "no such client or leafnode id");
+    assert!(payloads(&again)[0].get("data").is_none());
     assert_eq!(page(&mut world, "n1", "/nats/connz?state=closed")["connections"][0]["cid"], cid);
 }
 
