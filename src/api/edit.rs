@@ -59,7 +59,11 @@ pub(super) fn update(facts: &Facts, name: &str, asked: Option<Asked>, body: &[u8
         return Ok(MetaVerdict::Later);
     }
     let limits = limits_for(facts, &config, pedantic)?;
-    let slot = facts.table.stream(&facts.account.name, name).ok_or(errors::STREAM_NOT_FOUND)?;
+    let Some(slot) = facts.table.stream(&facts.account.name, name) else {
+        // A server that stands alone looks at the configuration before it looks for the stream.
+        let checked = if facts.cluster.is_none() { config.checked(&limits).err() } else { None };
+        return Err(checked.unwrap_or(errors::STREAM_NOT_FOUND));
+    };
     if all_offline(facts, &slot.peers) {
         return Err(errors::STREAM_OFFLINE);
     }

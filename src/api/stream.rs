@@ -164,8 +164,14 @@ struct PurgeRequest {
     keep: u64,
 }
 
+/// What a purge asks for, if that makes sense.
+fn purge_request(body: &[u8], strict: bool) -> Result<PurgeRequest, ApiError> {
+    let asked: PurgeRequest = request::read(body, strict)?;
+    if asked.seq > 0 && asked.keep > 0 { Err(errors::BAD_REQUEST) } else { Ok(asked) }
+}
+
 fn purge(facts: &Facts, stream: &mut Stream, call: Call, answer: Option<Answer>, body: &[u8]) -> StreamVerdict {
-    match request::read::<PurgeRequest>(body, facts.strict()) {
+    match purge_request(body, facts.strict()) {
         Ok(PurgeRequest { filter, seq, keep }) => {
             let purge = Purge { filter: Bytes::from(filter.into_bytes()), seq, keep };
             proposed(stream.propose_purge(facts.now, purge, answer))
@@ -178,7 +184,7 @@ fn purge(facts: &Facts, stream: &mut Stream, call: Call, answer: Option<Answer>,
 pub(super) fn misread(call: Call, body: &[u8], strict: bool) -> Option<ApiError> {
     match call {
         Call::StreamInfo { .. } => request::read::<InfoRequest>(body, strict).err(),
-        Call::StreamPurge { .. } => request::read::<PurgeRequest>(body, strict).err(),
+        Call::StreamPurge { .. } => purge_request(body, strict).err(),
         Call::MessageGet { .. } => message::misread(body, strict),
         Call::MessageDelete { .. } if request::is_empty(body) => Some(errors::BAD_REQUEST),
         Call::MessageDelete { .. } => request::required::<Delete>(body, strict).err(),

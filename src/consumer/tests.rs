@@ -1,6 +1,8 @@
 //! Whole consumers: scenes that a reader can follow, a random world against a dumb model, and damaged bytes.
 
 mod answers;
+mod floors;
+mod floors;
 mod index;
 mod mutate;
 mod scenes;

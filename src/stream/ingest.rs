@@ -177,8 +177,11 @@ impl Stream {
 
     fn check_expected(&self, subject: &[u8], asks: &Asks<'_>) -> Result<(), ApiError> {
         let Some(lead) = &self.lead else { return Ok(()) };
-        if asks.last_seq().is_some_and(|seq| seq != lead.tail_seq) {
-            return Err(STREAM_WRONG_LAST_SEQUENCE.with("seq", lead.tail_seq));
+        let last = asks.last_seq().filter(|seq| *seq != lead.tail_seq);
+        let wrong = last.map_or(Ok(()), |_| Err(STREAM_WRONG_LAST_SEQUENCE.with("seq", lead.tail_seq)));
+        // With a single replica the subject's own expectation is looked at first.
+        if self.config.num_replicas > 1 {
+            wrong.clone()?;
         }
         match asks.subject_seq() {
             Some(seq) => {
@@ -191,7 +194,7 @@ impl Stream {
             None if !asks.subject_filter.is_empty() => return Err(STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID),
             None => {}
         }
-        Ok(())
+        wrong
     }
 
     fn check_expected_id(&self, asks: &Asks<'_>) -> Result<(), ApiError> {

@@ -263,7 +263,9 @@ impl<'de> Deserializer<'de> for Node<'_> {
                 visitor.visit_enum(word)
             }
             Doc::Null => Err(Fault::new("can not unmarshal \"null\"")),
-            _ => Err(self.mismatch(owner)),
+            Doc::Bool(flag) => Err(Fault::new(format!("can not unmarshal \"{flag}\""))),
+            Doc::Number(number) => Err(Fault::new(format!("can not unmarshal \"{number}\""))),
+            Doc::List(_) | Doc::Object(_) => Err(self.mismatch(owner)),
         };
         read.map_err(|fault| self.complaint(owner).unwrap_or(fault))
     }

@@ -20,3 +20,11 @@ fn a_consumer_asks_for_no_more_replicas_than_its_stream_keeps() {
     world.commit("CONSUMER.CREATE.A.c", &consumer(3));
     assert_eq!((asked(&world), world.consumer_peers("A", "c").len()), (3, 3));
 }
+
+#[test]
+fn a_server_alone_looks_at_an_update_before_it_looks_for_the_stream() {
+    for (world, code) in [(World::alone(), 10052), (World::of_three(), 10059)] {
+        assert_eq!(world.refused("STREAM.UPDATE.A", r#"{"name":"A","max_age":-1}"#), code);
+        assert_eq!(world.refused("STREAM.UPDATE.A", r#"{"name":"A"}"#), 10059);
+    }
+}

@@ -87,7 +87,7 @@ impl StreamConfig {
     }
 
     /// The rules that creates and updates share.
-    fn checked(mut self, server: &StreamLimits) -> Result<StreamConfig, ApiError> {
+    pub(crate) fn checked(mut self, server: &StreamLimits) -> Result<StreamConfig, ApiError> {
         self.metadata.remove(META_VERSION);
         self.metadata.remove(META_LEVEL);
         let level = if self.allow_batched {

@@ -44,6 +44,25 @@ fn expectations_are_answered_like_the_peer_does() {
 }
 
 #[test]
+fn a_repeated_id_and_a_wrong_expectation_are_weighed_as_the_replicas_say() {
+    let both = [("Nats-Expected-Last-Sequence", "9"), ("Nats-Expected-Last-Subject-Sequence", "7")];
+    let again = [("Nats-Msg-Id", "a"), both[0]];
+    for (replicas, of_id, of_both) in [(1, "wrong last sequence: 2", "sequence: 1"), (3, "duplicate", "sequence: 2")] {
+        let config = r#"{"name":"S","subjects":["foo.>"],"num_replicas":REPLICAS}"#;
+        let mut solo = Solo::new(&config.replace("REPLICAS", &replicas.to_string()));
+        assert!(solo.ask("foo.1", "x", &again[..1]).contains("\"seq\":1"));
+        assert!(solo.ask("foo.2", "x", &[]).contains("\"seq\":2"));
+        let answer = solo.ask("foo.1", "x", &again);
+        assert!(answer.contains(of_id), "{replicas}: {answer}");
+        let answer = solo.ask("foo.1", "x", &both);
+        assert!(answer.contains(of_both), "{replicas}: {answer}");
+        // What the last message's id should be is looked at behind the duplicates, always.
+        let answer = solo.ask("foo.1", "x", &[again[0], ("Nats-Expected-Last-Msg-Id", "z")]);
+        assert!(answer.contains("duplicate"), "{replicas}: {answer}");
+    }
+}
+
+#[test]
 fn size_limits_are_those_of_the_peer() {
     let mut solo = Solo::new(BASIC);
     assert!(solo.ask("foo.1", &"x".repeat(100), &[]).contains("\"seq\":1"));
