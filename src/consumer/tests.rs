@@ -2,7 +2,6 @@
 
 mod answers;
 mod floors;
-mod floors;
 mod index;
 mod mutate;
 mod scenes;
