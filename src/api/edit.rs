@@ -60,9 +60,8 @@ pub(super) fn update(facts: &Facts, name: &str, asked: Option<Asked>, body: &[u8
     }
     let limits = limits_for(facts, &config, pedantic)?;
     let Some(slot) = facts.table.stream(&facts.account.name, name) else {
-        // A server that stands alone looks at the configuration before it looks for the stream.
-        let checked = if facts.cluster.is_none() { config.checked(&limits).err() } else { None };
-        return Err(checked.unwrap_or(errors::STREAM_NOT_FOUND));
+        // What is wrong with the configuration is told first.
+        return Err(config.checked(&limits).err().unwrap_or(errors::STREAM_NOT_FOUND));
     };
     if all_offline(facts, &slot.peers) {
         return Err(errors::STREAM_OFFLINE);

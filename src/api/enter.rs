@@ -77,14 +77,8 @@ pub fn enter(
         let strict = config.jetstream.as_ref().is_none_or(|js| js.strict);
         return refuse(call, &super::stream::misread(call, body, strict).unwrap_or(errors::STREAM_NOT_FOUND));
     }
-    if let Call::ConsumerInfo { stream, .. } = call {
-        if !request::is_empty(body) {
-            return refuse(call, &errors::NOT_EMPTY_REQUEST);
-        }
-        // In a cluster the peer looks for the consumer alone.
-        if config.cluster.is_some() && find_stream(table, view, account, name, stream).is_none() {
-            return not_found(view, call, &errors::CONSUMER_NOT_FOUND);
-        }
+    if matches!(call, Call::ConsumerInfo { .. }) && !request::is_empty(body) {
+        return refuse(call, &errors::NOT_EMPTY_REQUEST);
     }
     match call.target() {
         Target::Here => match call {
