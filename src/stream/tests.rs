@@ -11,7 +11,8 @@ use crate::ids::{Now, ServerId};
 const HERE: Place = Place { server: ServerId(1), core: 0 };
 
 fn config(json: &str) -> StreamConfig {
-    StreamConfig::parse(json.as_bytes()).unwrap().defaulted(&StreamLimits::default()).unwrap()
+    let limits = StreamLimits { clustered: true, ..StreamLimits::default() };
+    StreamConfig::parse(json.as_bytes()).unwrap().defaulted(&limits).unwrap()
 }
 
 fn bytes(text: &str) -> Bytes {

@@ -203,7 +203,7 @@ fn limits_of_the_configuration_are_limits_of_pulls() {
     let config = ConsumerConfig { max_batch: 5, max_expires: 60_000_000_000, max_bytes: 100, ..explicit() };
     let mut scene = Scene::new(config, 1);
     assert_eq!(scene.pull("p", "6"), "p: 409 Exceeded MaxRequestBatch of 5");
-    let over = "q: 408 Request Timeout\nNats-Pending-Messages: 2\nNats-Pending-Bytes: 0";
+    let over = "q: 408 Request Timeout|Messages: 2|Bytes: 0";
     assert_eq!(scene.pull("q", "{\"batch\":2,\"expires\":-1}"), over);
     assert_eq!(scene.pull("p", "{\"expires\":61000000000}"), "p: 409 Exceeded MaxRequestExpires of 1m0s");
     assert_eq!(scene.pull("p", "{\"max_bytes\":101}"), "p: 409 Exceeded MaxRequestMaxBytes of 100");
