@@ -85,6 +85,11 @@ pub type Now = u64;
 /// one never overflows: a message beyond it is damage or malice and is dropped.
 pub const NUMBER_MAX: u64 = 1 << 62;
 
+/// How far ahead of a replica's own term that of a message may lie. Terms grow by one per election, and by up to 2^32 where
+/// a group in memory begins anew: a replica that never heard of its group may be tens of thousands of those behind. More is
+/// nonsense, and one such message must not use up the numbers that are left.
+pub const TERM_JUMP_MAX: u64 = 1 << 48;
+
 /// A replica's name within its group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u64);

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::anew::Grant;
-use crate::{Body, Message, NUMBER_MAX, Node, Now, Role};
+use crate::{Body, Message, NUMBER_MAX, Node, Now, Role, TERM_JUMP_MAX};
 
 impl Node {
     /// A message has arrived. Whatever it says, and whoever sent it: what does not fit is dropped.
@@ -13,7 +13,8 @@ impl Node {
             return;
         }
         let addressed = message.to == self.options.id && message.from != self.options.id;
-        if !addressed || message.term > NUMBER_MAX || self.is_idle_echo(&message) {
+        let sane = message.term <= NUMBER_MAX.min(self.hard.term + TERM_JUMP_MAX);
+        if !addressed || !sane || self.is_idle_echo(&message) {
             return;
         }
         match message.body {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
-    Entry, EntryKind, LEARNERS_MAX, MembershipChange, MembershipError, ProposeError, ReadError, TransferError,
+    Entry, EntryKind, LEARNERS_MAX, MembershipChange, MembershipError, ProposeError, ReadError, TERM_JUMP_MAX,
+    TransferError,
 };
 
 const ID: NodeId = NodeId(1);
@@ -108,7 +109,9 @@ fn unsound_entries_are_dropped() {
 fn messages_beyond_every_number_or_for_others_are_dropped() {
     let mut node = follower();
     let body = Body::Heartbeat { commit: 0, round: 0, healed: None };
-    assert_eq!(say(&mut node, NUMBER_MAX + 1, body.clone()), []);
+    for term in [NUMBER_MAX + 1, NUMBER_MAX, 3 + TERM_JUMP_MAX] {
+        assert_eq!(say(&mut node, term, body.clone()), []);
+    }
     let message = Message { from: NodeId(2), to: NodeId(3), epoch: 0, term: 9, body };
     node.step(10, message.clone());
     node.step(10, Message { to: ID, from: ID, ..message.clone() });
