@@ -70,7 +70,7 @@ fn remove(path: &Path) {
 /// not know whose the store should be, finds it, too.
 type Case = (fn(&Path), &'static str, &'static str, bool);
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 13] = [
     (|root| remove(&root.join("identity")), "lost store: ", "move the directory away", true),
     (
         |root| change(&root.join("identity"), |bytes| bytes.truncate(bytes.len() / 2)),
@@ -98,6 +98,17 @@ const CASES: [Case; 12] = [
     (|root| std::fs::remove_dir_all(root.join("shard-000")).unwrap(), "manifest is missing", "backup", true),
     (
         |root| change(&root.join("shard-000/manifest"), |bytes| bytes.truncate(20)),
+        "damaged log: manifest",
+        "backup",
+        true,
+    ),
+    (
+        |root| {
+            change(&root.join("shard-000/manifest"), |bytes| {
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+            });
+        },
         "damaged log: manifest",
         "backup",
         true,
@@ -142,6 +153,21 @@ fn lost_half_written_and_newer_stores_are_refused_with_advice() {
         let (code, text) = run(&["check", &root.display().to_string()]);
         assert!(!found || code == 1 && text.contains("PROBLEM"), "case {at}: {text}");
     }
+}
+
+#[test]
+fn a_segment_of_another_store_is_not_taken_for_one_of_this() {
+    let (dir, other) = (Scratch::new("mixed"), Scratch::new("mixed"));
+    let ((root, mut server, _), (foreign, ..)) = (filled(&dir, 200), filled(&other, 200));
+    let segment = "shard-000/segment-00000001";
+    std::fs::copy(foreign.join(segment), root.join(segment)).unwrap();
+    server.again();
+    assert_eq!(server.wait_exit(), 1);
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("[FTL]")).unwrap_or_default();
+    assert!(line.contains("segment-00000001") && line.contains("backup"), "{log}");
+    let (code, text) = run(&["check", &root.display().to_string()]);
+    assert!(code == 1 && text.contains("PROBLEM"), "{text}");
 }
 
 #[test]

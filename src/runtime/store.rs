@@ -41,8 +41,11 @@ impl Store {
         fs::create_dir_all(&root).map_err(|e| format!("cannot create the store directory {at}: {e}"))?;
         let lock = StoreLock::take(&root).map_err(|e| format!("{at}: {e}"))?;
         let stored = read_identity(&root)?;
-        if stored.is_none() {
-            clear_unfinished(&root)?;
+        match stored {
+            None => clear_unfinished(&root)?,
+            // The first start ended between its last two steps. Left there, it would pass a store whose identity is lost one
+            // day for one that never began.
+            Some(_) => remove(&root.join(MAKING))?,
         }
         let found = find_shards(&root)?;
         let known = Identity::check(stored.as_deref(), &found, server_name)
@@ -176,6 +179,22 @@ mod tests {
         drop(again);
         let whole = Store::open(&dir, "a", 4, 3).unwrap();
         assert_eq!((whole.fresh, whole.identity.shards, whole.identity.created), (false, 1, 2));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_store_that_stands_is_never_taken_for_an_unfinished_one() {
+        let dir = scratch("stands");
+        let store = Store::open(&dir, "a", 1, 1).unwrap();
+        add_log(&dir, 0);
+        store.finish_making(None).unwrap();
+        drop(store);
+        // As a crash between the two steps of `finish_making` leaves it.
+        fs::write(dir.join(MAKING), "").unwrap();
+        assert!(!Store::open(&dir, "a", 1, 1).unwrap().fresh);
+        fs::remove_file(dir.join("identity")).unwrap();
+        let lost = Store::open(&dir, "a", 1, 1).unwrap_err();
+        assert!(lost.contains("lost store") && dir.join("shard-000/segment-00000001").exists(), "{lost}");
         fs::remove_dir_all(dir).unwrap();
     }
 
