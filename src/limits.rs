@@ -170,5 +170,8 @@ pub const STREAM_DELETED_DETAILS_MAX: usize = 100_000;
 pub const EARLY_MESSAGES_MAX: usize = 1024;
 pub const EARLY_US: u64 = 1_000_000;
 
+/// Bytes of entries in those messages: what is kept are questions and the first entries of a group, which are small.
+pub const EARLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Round trips that differ by less than this are the same, microseconds: elections wait hundreds of milliseconds.
 pub const RTT_STEP_US: u64 = 5_000;

@@ -212,6 +212,10 @@ impl Shard {
         if to == self.me {
             self.loopback.push_back((self.me, msg));
         } else if to.server == self.me.server {
+            // Where an answer goes came with the question, perhaps from another server.
+            if to.core >= self.cores {
+                return;
+            }
             self.effects.push_back(Effect::Mail { to: to.core, mail: Mail::Node { from: self.me, msg } });
         } else if self.me.core == LINK_CORE {
             self.peers.send(to.server, to.core, self.me.core, &msg, &self.accounts);
@@ -314,9 +318,13 @@ impl Shard {
     }
 
     fn on_frame(&mut self, peer: ServerId, frame: Bytes) {
+        let has_say = self.has_say(peer);
         match peers::open_frame(frame, &self.accounts) {
             Ok(parcels) => {
                 for (to, from, msg) in parcels {
+                    if let Some(why) = self.overstep(peer, has_say, &msg) {
+                        return self.effects.push_back(Effect::PeerClose { peer, why: why.into() });
+                    }
                     let from = Place { server: peer, core: from };
                     if to == self.me.core || to >= self.cores {
                         self.on_node(from, msg);

@@ -81,6 +81,8 @@ pub enum Decoded {
     Message(NodeMsg),
     /// Passed over: of an account that this server does not have.
     UnknownAccount(String),
+    /// Passed over: with a subject that would break the line of whoever is shown it, or that nobody can listen to.
+    UnfitSubject,
     /// Passed over: of a kind that this version does not know.
     UnknownKind(u8),
 }
@@ -103,12 +105,15 @@ pub fn decode(frame: &mut Bytes, accounts: &Accounts) -> Result<Option<Decoded>,
     let length =
         frame.get(..4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes).ok_or(CodecError::Short)?;
     let end = (length as usize).checked_add(4).filter(|end| *end <= frame.len()).ok_or(CodecError::Short)?;
-    let mut reader = Reader { rest: frame.slice(4..end), accounts, unknown: None };
+    let mut reader = Reader { rest: frame.slice(4..end), accounts, unknown: None, unfit: false };
     let _ = frame.split_to(end);
     let kind = reader.u8()?;
     let Some(msg) = decode_fields(kind, &mut reader)? else { return Ok(Some(Decoded::UnknownKind(kind))) };
     if let Some(name) = reader.unknown.take() {
         return Ok(Some(Decoded::UnknownAccount(name)));
+    }
+    if reader.unfit {
+        return Ok(Some(Decoded::UnfitSubject));
     }
     if reader.rest.is_empty() { Ok(Some(Decoded::Message(msg))) } else { Err(CodecError::Long) }
 }
@@ -306,15 +311,15 @@ fn decode_fields(kind: u8, from: &mut Reader<'_>) -> Result<Option<NodeMsg>, Cod
 }
 
 fn decode_routed(from: &mut Reader<'_>) -> Result<Routed, CodecError> {
-    let (account, subject, inbox) = (from.account()?, from.text()?, from.option()?);
-    let (reply, headers) = (from.option()?, from.option()?);
+    let (account, subject, inbox) = (from.account()?, from.subject()?, from.option()?);
+    let (reply, headers) = (from.option_subject()?, from.option()?);
     let (plain, queues) = (from.flag()?, from.texts()?);
     Ok(Routed { account, subject, inbox, reply, headers, payload: from.text()?, plain, queues })
 }
 
 fn decode_reply(from: &mut Reader<'_>) -> Result<Reply, CodecError> {
-    let (to, account, subject, shown) = (from.place()?, from.account()?, from.text()?, from.option()?);
-    let (reply, headers) = (from.option()?, from.option()?);
+    let (to, account, subject) = (from.place()?, from.account()?, from.subject()?);
+    let (shown, reply, headers) = (from.option_subject()?, from.option_subject()?, from.option()?);
     let bounce = if from.flag()? { Some((from.group()?, from.u64()?)) } else { None };
     Ok(Reply { to, account, subject, shown, reply, headers, payload: from.text()?, bounce })
 }
@@ -322,7 +327,7 @@ fn decode_reply(from: &mut Reader<'_>) -> Result<Reply, CodecError> {
 fn decode_asset(from: &mut Reader<'_>) -> Result<Asset, CodecError> {
     match from.u8()? {
         0 => Ok(Asset::Meta),
-        1 => Ok(Asset::Stream { account: from.account()?, name: from.text()?, subjects: from.texts()? }),
+        1 => Ok(Asset::Stream { account: from.account()?, name: from.text()?, subjects: from.filters()? }),
         2 => Ok(Asset::Consumer { account: from.account()?, stream: from.text()?, name: from.text()? }),
         _ => Err(CodecError::Bad("asset")),
     }
@@ -337,7 +342,8 @@ fn decode_request(from: &mut Reader<'_>) -> Result<Request, CodecError> {
         3 => RequestKind::Ack,
         _ => return Err(CodecError::Bad("request")),
     };
-    let (subject, reply, headers, payload) = (from.text()?, from.option()?, from.option()?, from.text()?);
+    let (subject, reply) = (from.subject()?, from.option_subject()?);
+    let (headers, payload) = (from.option()?, from.text()?);
     Ok(Request { group, hops, origin, account, kind, subject, reply, headers, payload })
 }
 

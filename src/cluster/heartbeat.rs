@@ -241,7 +241,7 @@ impl Pair {
 
     fn heartbeat(&mut self, now_us: u64, boot: u64) -> Heartbeat {
         // The time that the echo lay here is not part of the round trip.
-        let echo_us = self.echo.take().map_or(0, |(sent, came)| sent + (now_us - came));
+        let echo_us = self.echo.take().map_or(0, |(sent, came)| sent.saturating_add(now_us - came));
         Heartbeat {
             boot,
             groups: self.leads.groups,

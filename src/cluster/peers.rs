@@ -94,8 +94,8 @@ pub fn open_frame(mut frame: Bytes, accounts: &Accounts) -> Result<Vec<Parcel>, 
         let (to, from) = (frame.get_u16_le(), frame.get_u16_le());
         match codec::decode(&mut frame, accounts).map_err(|e| e.to_string())? {
             Some(Decoded::Message(msg)) => parcels.push((to, from, msg)),
-            // An account or a kind that this server does not know is the other side's business.
-            Some(Decoded::UnknownAccount(_) | Decoded::UnknownKind(_)) => {}
+            // An account or a kind that this server does not know is the other side's business, and so are its subjects.
+            Some(Decoded::UnknownAccount(_) | Decoded::UnknownKind(_) | Decoded::UnfitSubject) => {}
             None => return Err("a message is missing".into()),
         }
     }

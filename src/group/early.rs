@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::ids::{GroupId, ServerId};
-use crate::limits::{EARLY_MESSAGES_MAX, EARLY_US};
+use crate::limits::{EARLY_BYTES_MAX, EARLY_MESSAGES_MAX, EARLY_US};
 
 #[derive(Debug)]
 pub struct EarlyMessage {
@@ -19,25 +19,41 @@ pub struct EarlyMessage {
     pub bodies: Vec<Bytes>,
 }
 
+impl EarlyMessage {
+    fn bytes(&self) -> usize {
+        self.bodies.iter().map(Bytes::len).sum()
+    }
+}
+
 #[derive(Debug, Default)]
-pub struct Early(VecDeque<EarlyMessage>);
+pub struct Early {
+    kept: VecDeque<EarlyMessage>,
+    bytes: usize,
+}
 
 impl Early {
-    /// Keeps a message for a moment; the oldest goes when there are too many (raft sends again).
+    /// Keeps a message for a moment; the oldest go when there are too many (raft sends again).
     pub fn keep(&mut self, now_us: u64, from: ServerId, group: GroupId, message: raft::Message, bodies: Vec<Bytes>) {
-        while self.0.front().is_some_and(|old| old.at_us + EARLY_US < now_us) || self.0.len() >= EARLY_MESSAGES_MAX {
-            self.0.pop_front();
+        let new = EarlyMessage { at_us: now_us, from, group, message, bodies };
+        self.bytes += new.bytes();
+        self.kept.push_back(new);
+        while self.kept.front().is_some_and(|old| old.at_us + EARLY_US < now_us || self.is_too_full()) {
+            self.bytes -= self.kept.pop_front().map_or(0, |old| old.bytes());
         }
-        self.0.push_back(EarlyMessage { at_us: now_us, from, group, message, bodies });
+    }
+
+    fn is_too_full(&self) -> bool {
+        self.kept.len() > EARLY_MESSAGES_MAX || self.bytes > EARLY_BYTES_MAX
     }
 
     /// What was kept for a group, in the order in which it came.
     pub fn take(&mut self, now_us: u64, group: GroupId) -> Vec<EarlyMessage> {
-        if !self.0.iter().any(|kept| kept.group == group) {
+        if !self.kept.iter().any(|kept| kept.group == group) {
             return Vec::new();
         }
-        let (taken, left): (Vec<_>, Vec<_>) = self.0.drain(..).partition(|kept| kept.group == group);
-        self.0 = left.into();
+        let (taken, left): (Vec<_>, Vec<_>) = self.kept.drain(..).partition(|kept| kept.group == group);
+        self.kept = left.into();
+        self.bytes -= taken.iter().map(EarlyMessage::bytes).sum::<usize>();
         taken.into_iter().filter(|kept| kept.at_us + EARLY_US >= now_us).collect()
     }
 }
@@ -75,5 +91,17 @@ mod tests {
         }
         let kept = early.take(0, GroupId(5));
         assert_eq!((kept.len(), kept[0].message.term), (EARLY_MESSAGES_MAX, 10));
+    }
+
+    #[test]
+    fn the_bytes_kept_are_bounded() {
+        let mut early = Early::default();
+        let body = Bytes::from(vec![0; EARLY_BYTES_MAX / 2]);
+        for term in 0..10 {
+            early.keep(0, ServerId(1), GroupId(5), message(term), vec![body.clone()]);
+        }
+        assert_eq!(terms(&early.take(0, GroupId(5))), [8, 9]);
+        early.keep(0, ServerId(1), GroupId(5), message(10), vec![body.clone(), body.clone(), body]);
+        assert!(early.take(0, GroupId(5)).is_empty() && early.bytes == 0);
     }
 }

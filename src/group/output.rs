@@ -223,6 +223,13 @@ pub struct GroupStatus {
     pub quiet: bool,
 }
 
+impl GroupStatus {
+    /// Whether a server belongs to the group, before or after a change that is under way.
+    pub fn has_member(&self, server: ServerId) -> bool {
+        self.voters.iter().chain(&self.outgoing).chain(&self.learners).any(|member| *member == server)
+    }
+}
+
 /// A leader's view of one other replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerStatus {

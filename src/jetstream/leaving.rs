@@ -15,6 +15,7 @@ use super::JetStream;
 use crate::cluster::table::StreamKey;
 use crate::cluster::view::View;
 use crate::event::Level;
+use crate::group::home_core;
 use crate::ids::{GroupId, Now};
 
 impl JetStream {
@@ -75,7 +76,8 @@ impl JetStream {
             return self.meet_meta(now);
         }
         let new = group.created_at() > self.table.applied;
-        let known = self.table_ready && !new && self.caught_up();
+        let here = home_core(group, self.cores) == self.me.core;
+        let known = here && self.table_ready && !new && self.caught_up();
         if !known || self.groups.is_open(group) {
             return;
         }

@@ -1,9 +1,11 @@
 //! What JetStream hears of links to other servers.
 
 use super::JetStream;
-use crate::cluster::view::View;
+use crate::cluster::view::{Peer, View};
+use crate::cluster::wire::NodeMsg;
 use crate::event::Level;
-use crate::ids::{Now, ServerId};
+use crate::group::home_core;
+use crate::ids::{GroupId, Now, ServerId};
 
 impl JetStream {
     /// A server with JetStream is linked.
@@ -23,6 +25,26 @@ impl JetStream {
             );
             self.log(Level::Warn, text);
         }
+    }
+
+    /// Whatever the sender of a message believes: a group has its place, and a second replica beside it would be another
+    /// server's vote.
+    pub(super) fn is_at_home(&self, msg: &NodeMsg) -> bool {
+        match msg {
+            NodeMsg::Raft { group, .. } | NodeMsg::Catchup { group, .. } => {
+                home_core(*group, self.cores) == self.me.core
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether a linked server has a part in the groups of this cluster, as far as this core knows. While it forms, nobody is
+    /// in the table yet.
+    pub fn counts_on(&self, server: ServerId, peer: &Peer) -> bool {
+        let member = || self.groups.status(GroupId::META).is_some_and(|meta| meta.has_member(server));
+        let entered = || self.table.servers.contains_key(&server.0) || self.table.evicted.contains_key(&server.0);
+        let taken_in = || self.table.cluster_id.is_none() || entered() || member();
+        peer.jetstream && (!peer.empty || taken_in())
     }
 
     pub fn peer_gone(&mut self, now: Now, _view: &View, peer: ServerId) {

@@ -190,6 +190,9 @@ impl JetStream {
 
     /// A message of another node for the groups of this core.
     pub fn on_node(&mut self, now: Now, view: &View, from: Place, msg: NodeMsg) {
+        if !self.is_at_home(&msg) {
+            return;
+        }
         match msg {
             NodeMsg::Raft { group, message, bodies } => {
                 self.meet_message(now, view, group, &message);

@@ -95,7 +95,7 @@ impl JetStream {
 
     /// The sender believed that this server leads the group: perhaps another one does by now.
     fn forward(&mut self, view: &View, mut request: Request) {
-        request.hops += 1;
+        request.hops = request.hops.saturating_add(1);
         let leader = view.leads.leader(request.group);
         if request.hops <= FORWARD_HOPS_MAX && leader.is_some_and(|leader| leader != self.me.server) {
             self.asks.push_back(NodeMsg::Request(request));

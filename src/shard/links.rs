@@ -10,6 +10,7 @@ use crate::cluster::interest::Node;
 use crate::cluster::table::ServerFacts;
 use crate::cluster::view::Peer;
 use crate::cluster::wire::{Lead, NodeMsg};
+use crate::config::options::CORES_MAX;
 use crate::event::{Effect, Level, Mail};
 use crate::ids::{Place, ServerId};
 use crate::limits::RTT_STEP_US;
@@ -40,12 +41,38 @@ impl Shard {
             memory_bytes_max: hello.memory_bytes_max,
         };
         self.system.peer_up(self.now, peer, hello);
-        let (cores, empty) = (hello.cores.max(1), hello.store.is_none());
+        let (cores, empty) = (hello.cores.clamp(1, CORES_MAX), hello.store.is_none());
         self.view.peers.insert(peer, Peer { cores, facts, jetstream: hello.jetstream, empty, rtt_us: None });
         if let Some(js) = self.js.as_mut().filter(|_| hello.jetstream) {
             js.peer_up(self.now, &self.view, peer);
         }
         self.refresh_urls();
+    }
+
+    /// Whether a server may speak about groups: one with JetStream that said it holds data of this cluster, or that the
+    /// cluster has taken in since. Who has the password of the routes and no more cannot disturb what is replicated.
+    pub(super) fn has_say(&self, peer: ServerId) -> bool {
+        let known = self.view.peers.get(&peer);
+        self.js.as_ref().is_none_or(|js| known.is_none_or(|known| js.counts_on(peer, known)))
+    }
+
+    /// Why a message shows that the other side is broken, or not what it says it is. Its link must go: a server that has
+    /// become a member unheard introduces itself anew.
+    pub(super) fn overstep(&self, peer: ServerId, has_say: bool, msg: &NodeMsg) -> Option<&'static str> {
+        match msg {
+            NodeMsg::Lead(lead) if lead.server != peer => Some("it speaks in another server's name"),
+            NodeMsg::Raft { message, .. } if message.from.0 != peer.0 => Some("it speaks in another server's name"),
+            NodeMsg::Raft { .. }
+            | NodeMsg::Catchup { .. }
+            | NodeMsg::Lead(_)
+            | NodeMsg::Unlead { .. }
+            | NodeMsg::HeartbeatList { .. }
+                if !has_say =>
+            {
+                Some("it has no say in this cluster's groups")
+            }
+            _ => None,
+        }
     }
 
     /// A cluster without a configured name goes by the name that others give it.

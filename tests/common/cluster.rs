@@ -30,7 +30,8 @@ pub fn conf(name: &str, n: usize, own: u16, routes: &[u16], more: &str) -> Strin
     let urls: Vec<String> = routes.iter().map(|port| format!("\"nats-route://127.0.0.1:{port}\"")).collect();
     format!(
         "listen: \"127.0.0.1:-1\"\nserver_name: {name}{n}\njetstream {{ store_dir: \"store-{name}{n}\" }}\n\
-         cluster {{ name: {name}, listen: \"127.0.0.1:{own}\", routes: [{}] }}\n{more}\n{ACCOUNTS}",
+         cluster {{ name: {name}, listen: \"127.0.0.1:{own}\", routes: [{}]\n\
+         authorization {{ user: route, password: route }} }}\n{more}\n{ACCOUNTS}",
         urls.join(", ")
     )
 }

@@ -4,7 +4,9 @@
 #![allow(dead_code)] // every test file uses its part
 
 pub mod cluster;
+pub mod intruder;
 pub mod mount;
+pub mod nonsense;
 pub mod writer;
 
 use std::io::{ErrorKind, Read, Write};

@@ -72,6 +72,17 @@ impl Writer {
         });
     }
 
+    /// The same over new connections to that address, however often one ends or a leader is away.
+    pub fn persist(&mut self, addr: &str, count: usize) {
+        let goal = self.acked.len() + count;
+        wait_for("acknowledgements", || {
+            let mut client = Client::connect_as(addr, "").ok()?;
+            client.set_timeout(Duration::from_secs(5));
+            self.begin(&mut client);
+            self.write(&mut client, goal - self.acked.len()).ok()
+        });
+    }
+
     /// The next answer.
     fn answer(&mut self, client: &mut Client) -> Result<(), String> {
         let message = client.message()?;

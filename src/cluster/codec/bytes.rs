@@ -82,6 +82,8 @@ pub(super) struct Reader<'a> {
     pub accounts: &'a Accounts,
     /// Set when a field named an account that is not here; the message is read on, to be passed over whole.
     pub unknown: Option<String>,
+    /// Set when a subject cannot be one: the message is passed over, too.
+    pub unfit: bool,
 }
 
 impl Reader<'_> {
@@ -123,6 +125,25 @@ impl Reader<'_> {
 
     pub fn texts(&mut self) -> Result<Vec<Bytes>, CodecError> {
         self.list(4, |from| from.text())
+    }
+
+    /// A subject that clients are shown: nothing in it may end its word on their line.
+    pub fn subject(&mut self) -> Result<Bytes, CodecError> {
+        let subject = self.text()?;
+        let breaks = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        self.unfit |= subject.is_empty() || subject.iter().any(breaks);
+        Ok(subject)
+    }
+
+    pub fn option_subject(&mut self) -> Result<Option<Bytes>, CodecError> {
+        if self.flag()? { self.subject().map(Some) } else { Ok(None) }
+    }
+
+    /// What a stream listens to.
+    pub fn filters(&mut self) -> Result<Vec<Bytes>, CodecError> {
+        let filters = self.texts()?;
+        self.unfit |= !filters.iter().all(|filter| net::subject::is_valid_filter(filter));
+        Ok(filters)
     }
 
     pub fn strings(&mut self) -> Result<Vec<String>, CodecError> {

@@ -20,6 +20,14 @@ impl Maker {
         (0..length).map(|_| self.0.below(256) as u8).collect()
     }
 
+    fn subject(&mut self) -> Bytes {
+        Bytes::from(format!("a.\u{1}é{}", self.0.below(1000)))
+    }
+
+    fn option_subject(&mut self) -> Option<Bytes> {
+        self.flag().then(|| self.subject())
+    }
+
     fn string(&mut self) -> String {
         format!("host-{}", self.0.below(1000))
     }
@@ -60,7 +68,7 @@ impl Maker {
     fn asset(&mut self) -> Asset {
         match self.0.below(3) {
             0 => Asset::Meta,
-            1 => Asset::Stream { account: self.account(), name: self.text(), subjects: self.texts() },
+            1 => Asset::Stream { account: self.account(), name: self.text(), subjects: vec![self.subject()] },
             _ => Asset::Consumer { account: self.account(), stream: self.text(), name: self.text() },
         }
     }
@@ -111,8 +119,8 @@ impl Maker {
             origin: self.place(),
             account: self.account(),
             kind: kinds[self.0.below(4) as usize],
-            subject: self.text(),
-            reply: self.option(),
+            subject: self.subject(),
+            reply: self.option_subject(),
             headers: self.option(),
             payload: self.text(),
         }
@@ -128,9 +136,9 @@ impl Maker {
             },
             kind::MESSAGE => NodeMsg::Message(Routed {
                 account: self.account(),
-                subject: self.text(),
+                subject: self.subject(),
                 inbox: self.option(),
-                reply: self.option(),
+                reply: self.option_subject(),
                 headers: self.option(),
                 payload: self.text(),
                 plain: self.flag(),
@@ -139,9 +147,9 @@ impl Maker {
             kind::REPLY => NodeMsg::Reply(Reply {
                 to: self.place(),
                 account: self.account(),
-                subject: self.text(),
-                shown: self.option(),
-                reply: self.option(),
+                subject: self.subject(),
+                shown: self.option_subject(),
+                reply: self.option_subject(),
                 headers: self.option(),
                 payload: self.text(),
                 bounce: self.flag().then(|| (self.group(), self.number())),
@@ -274,4 +282,23 @@ fn bytes_behind_the_fields_are_refused() {
     let accounts = accounts(&[]);
     let frame = Bytes::from_static(&[3, 0, 0, 0, kind::GOODBYE, 1, 9]);
     assert_eq!(decode_all(&frame, &accounts), Err(CodecError::Long));
+}
+
+#[test]
+fn a_message_whose_subject_would_break_a_clients_line_is_passed_over() {
+    let accounts = accounts(&["A"]);
+    let account = AccountId(0);
+    for subject in ["", "a b", "a\r\nPING", "a\t"] {
+        let subject = Bytes::from_static(subject.as_bytes());
+        let (queues, payload) = (vec![], Bytes::new());
+        let routed = Routed { account, subject, inbox: None, reply: None, headers: None, payload, plain: true, queues };
+        let mut frame = BytesMut::new();
+        encode(&NodeMsg::Message(routed), &accounts, &mut frame);
+        assert_eq!(decode_all(&frame.freeze(), &accounts), Ok(vec![Decoded::UnfitSubject]));
+    }
+    let subjects = vec![Bytes::from_static(b"a..b")];
+    let asset = Asset::Stream { account, name: Bytes::from_static(b"S"), subjects };
+    let mut frame = BytesMut::new();
+    encode(&NodeMsg::Lead(Lead { group: GroupId(1), server: ServerId(1), term: 1, asset }), &accounts, &mut frame);
+    assert_eq!(decode_all(&frame.freeze(), &accounts), Ok(vec![Decoded::UnfitSubject]));
 }

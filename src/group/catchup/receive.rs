@@ -5,7 +5,7 @@
 //! for what it was before: entries up to `own_last`.
 
 use bytes::{Bytes, BytesMut};
-use raft::Membership;
+use raft::{Membership, NUMBER_MAX};
 
 use super::super::body::{Header, Note};
 use super::super::core::{Awaited, Core};
@@ -74,7 +74,9 @@ impl Replica {
             return;
         }
         let Some(node) = self.node.as_deref() else { return };
-        if node.is_leader() || Membership::decode(&begin.membership).is_err() {
+        // Whoever leads has announced it, and asks again when this was faster.
+        let follows = node.leader() == Some(raft::NodeId(from.0)) && begin.term <= node.term();
+        if node.is_leader() || !follows || begin.index > NUMBER_MAX || Membership::decode(&begin.membership).is_err() {
             return;
         }
         if !node.wants_snapshot(begin.index, begin.term) {

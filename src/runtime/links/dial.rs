@@ -49,6 +49,10 @@ const REDUNDANT_TRIES: u32 = 8;
 /// Failures in a row until a learnt route is given up: some twenty seconds at the longest pause.
 const LEARNT_TRIES: u32 = 40;
 
+/// Routes that are dialled at once, beyond which none is learnt from others: far more than a cluster has servers, and what
+/// one that tells nonsense can make this server dial.
+const ROUTES_MAX: usize = 256;
+
 /// A restarted server is refused while its old link is thought to be alive; only when that lasts it is worth a line.
 const CLASH_TRIES: u32 = 8;
 
@@ -102,7 +106,8 @@ impl Links {
     /// gone for a while.
     pub fn dial(&self, route: String, lasting: bool) {
         let mut routes = self.0.routes.borrow_mut();
-        if routes.contains_key(&route) || self.0.stopping.get() {
+        let crowded = !lasting && routes.len() >= ROUTES_MAX;
+        if routes.contains_key(&route) || crowded || self.0.stopping.get() {
             return;
         }
         let state = Rc::new(Route { wanted: Cell::new(true), changed: Notify::default(), peer: Cell::new(None) });

@@ -15,7 +15,7 @@ use futures_lite::future::yield_now;
 use glommio::timer::Timer;
 use net::peer::frame::KIND_MESSAGES_FIRST;
 use net::peer::lane::Lane;
-use net::peer::link::{Link, LinkEvent, Timing};
+use net::peer::link::{Link, LinkError, LinkEvent, Timing};
 use net::peer::outbox::{Full, Outbox};
 use net::uring::conn::{Closer, Conn, Reader, Writer};
 
@@ -161,6 +161,10 @@ impl LaneConn {
         }
     }
 
+    pub fn is_up(&self) -> bool {
+        self.up.get()
+    }
+
     /// Queues one frame. False: the other side does not keep up, and the link must go.
     pub fn send(&self, frame: Bytes) -> bool {
         let sent = self.outbox.borrow_mut().push(KIND_MESSAGES_FIRST, 0, frame);
@@ -204,6 +208,9 @@ impl LaneConn {
         loop {
             let event = self.link.borrow_mut().poll(self.clock.now().us).map_err(|e| e.to_string())?;
             match event {
+                Some(LinkEvent::Frame(frame)) if frame.kind != KIND_MESSAGES_FIRST => {
+                    return Err(LinkError::Unexpected { kind: frame.kind }.to_string());
+                }
                 Some(LinkEvent::Frame(frame)) if self.up.get() => self.hand_on(frame.body),
                 Some(LinkEvent::Frame(frame)) => self.keep_early(frame.body)?,
                 Some(LinkEvent::Rtt { rtt_us }) if self.lane == Lane::Control && self.up.get() => {

@@ -48,6 +48,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Strangers that may be in a handshake at once; beyond it new ones are closed. Each holds at most one hello.
 const HANDSHAKES_MAX: usize = 256;
 
+/// The other side closed before it had introduced itself.
+const LEFT: &str = "closed during the handshake";
+
 /// After a failed accept (out of file descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -196,7 +199,9 @@ impl Links {
                     links.tell(&from, &format!("Route connection from {from} refused: {}", refusal.text));
                 }
                 Opened::Failed(why) => {
-                    links.0.logger.debug(format!("Connection from {from} on the route port was closed: {why}"));
+                    let text = format!("Connection from {from} on the route port was closed: {why}");
+                    // Whoever only looks whether somebody listens is no trouble.
+                    if why == LEFT { links.0.logger.debug(text) } else { links.tell(&from, &text) }
                 }
                 _ => {}
             }
@@ -256,7 +261,7 @@ impl Links {
             }
             let data = conn.read().await.map_err(|e| e.to_string())?;
             if data.is_empty() {
-                return Err("closed during the handshake".into());
+                return Err(LEFT.into());
             }
             link.push(data);
         }
@@ -279,18 +284,37 @@ impl Links {
         // It may have come to hold data while this handshake was on its way.
         us.store.iter().for_each(|cluster| one.joined(cluster));
         let outcome = self.0.sessions.borrow_mut().offer(&us, hello, side, lane, Conduit(one.clone()));
-        let kept = outcome.kept;
+        let (kept, whole) = (outcome.kept, outcome.up);
         self.settle(peer, &name, outcome, "it has started anew");
         if !kept {
             return Opened::Superfluous(peer);
         }
         let links = self.clone();
-        one.start(conn, move |one, why| {
-            let name = links.name(one.peer);
-            let outcome = links.0.sessions.borrow_mut().broken(one.peer, one.side, &Conduit(one.clone()));
-            links.settle(one.peer, &name, outcome, why);
-        });
+        one.start(conn, move |one, why| links.broken(one, why));
+        if !whole {
+            self.await_others(one);
+        }
         Opened::Lane(peer)
+    }
+
+    fn broken(&self, one: &Rc<LaneConn>, why: &str) {
+        let name = self.name(one.peer);
+        let outcome = self.0.sessions.borrow_mut().broken(one.peer, one.side, &Conduit(one.clone()));
+        self.settle(one.peer, &name, outcome, why);
+    }
+
+    /// A lane whose link does not come up within the time of a few handshakes is given up.
+    fn await_others(&self, one: Rc<LaneConn>) {
+        let links = self.clone();
+        let timeout = self.0.cluster.borrow().as_ref().map_or(HANDSHAKE_TIMEOUT, |cluster| cluster.auth_timeout);
+        glommio::spawn_local(async move {
+            Timer::new(timeout * Lane::ALL.len() as u32).await;
+            if !one.is_up() {
+                links.broken(&one, "its other lanes did not come");
+                one.close();
+            }
+        })
+        .detach();
     }
 
     /// Carries out what a change to the sessions brought.
