@@ -104,6 +104,7 @@ pub fn free_ports(count: usize) -> Vec<u16> {
 pub struct Server {
     child: Child,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     log: PathBuf,
     /// Lines of the log that belong to earlier lives.
     seen: usize,
@@ -132,16 +133,23 @@ impl Server {
 
     /// The same without waiting.
     pub fn launch(dir: &Scratch, name: &str, args: &[&str]) -> Server {
-        let log = dir.0.join(format!("{name}.log"));
-        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let child = Server::spawn(&args, &log);
-        Server { child, args, log, seen: 0 }
+        Server::launch_with(dir, name, args, &[])
     }
 
-    fn spawn(args: &[String], log: &Path) -> Child {
+    /// The same with more in its environment.
+    pub fn launch_with(dir: &Scratch, name: &str, args: &[&str], env: &[(&str, &str)]) -> Server {
+        let log = dir.0.join(format!("{name}.log"));
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let child = Server::spawn(&args, &env, &log);
+        Server { child, args, env, log, seen: 0 }
+    }
+
+    fn spawn(args: &[String], env: &[(String, String)], log: &Path) -> Child {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let words: Vec<&str> = args.iter().map(String::as_str).collect();
-        command(&words).stdout(Stdio::null()).stderr(file).spawn().unwrap()
+        let env = env.iter().map(|(name, value)| (name, value));
+        command(&words).envs(env).stdout(Stdio::null()).stderr(file).spawn().unwrap()
     }
 
     pub fn wait_ready(&self) {
@@ -211,7 +219,7 @@ impl Server {
     /// Starts again after an end, with the same words.
     pub fn again(&mut self) {
         self.seen += self.log().lines().count();
-        self.child = Server::spawn(&self.args, &self.log);
+        self.child = Server::spawn(&self.args, &self.env, &self.log);
     }
 
     pub fn connect(&self) -> Client {

@@ -59,6 +59,11 @@ impl Mount {
         self.mount().unwrap();
     }
 
+    /// Makes it read-only (`ro`) or writable again (`rw`).
+    pub fn remount(&self, how: &str) {
+        run("mount", &["-o", &format!("remount,{how}"), text(&self.dir)]).unwrap();
+    }
+
     pub fn store(&self) -> String {
         self.dir.join("store").display().to_string()
     }
