@@ -7,8 +7,9 @@
 /// headers. 4096 small messages stay below [`ENTRY_BYTES_MAX`] and keep the in-record scan short.
 pub const ENTRY_MESSAGES_MAX: usize = 4096;
 
-/// Bytes of messages that one raft entry gathers before the next one starts. A single message may exceed it (max_payload).
-pub const ENTRY_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of messages that one raft entry gathers before the next one starts: less than a record of the smallest log takes. A
+/// single message may exceed it (max_payload).
+pub const ENTRY_BYTES_MAX: usize = 240 * 1024;
 
 /// Bytes proposed by a stream and not yet committed. Beyond it publishes are answered 429/10167 ("resource limits exceeded").
 pub const STREAM_INFLIGHT_BYTES_MAX: usize = 64 * 1024 * 1024;

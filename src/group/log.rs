@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use raft::{HardState, Membership, NodeId};
 pub(super) use storage::Claim;
+use storage::options::{SEGMENT_BYTES_MIN, record_bytes_max};
 use storage::{AppendError, DiskDone, DiskOp, Log, LogEvent, ReadResult, Record, RecordKind, Recovery};
 
 use super::body::Note;
@@ -26,8 +27,12 @@ use super::output::RecoveredGroup;
 use super::replica::encoded;
 use super::states::Checkpoint;
 use crate::ids::GroupId;
+use crate::limits::ENTRY_BYTES_MAX;
 
 pub(super) use storage::ReadTicket;
+
+/// A gathered entry, with what machines and groups put around it, is no larger than the smallest log takes.
+const _: () = assert!(ENTRY_BYTES_MAX + 4096 <= record_bytes_max(SEGMENT_BYTES_MIN));
 
 const DESCRIPTOR: RecordKind = RecordKind::local(0);
 const MARKER: RecordKind = RecordKind::local(1);
@@ -251,6 +256,11 @@ impl Disk {
     /// Whether entries with so many bytes would be taken now.
     pub fn has_room(&mut self, bytes: usize, claim: Claim) -> bool {
         self.log().is_some_and(|log| log.has_room(bytes, claim))
+    }
+
+    /// Whether what clients store should wait for a segment that is being made.
+    pub fn awaits_segment(&mut self, bytes: usize) -> bool {
+        self.log().is_some_and(|log| log.awaits_segment(bytes))
     }
 
     pub fn append_hard(&mut self, group: GroupId, hard: &HardState) -> Room {

@@ -199,6 +199,13 @@ impl Groups {
         self.groups.get(&group).is_some_and(Replica::is_removed)
     }
 
+    /// Whether what clients store in the group should wait for a moment: the log is making space for it, and nobody knows
+    /// yet whether there is any.
+    pub fn awaits_space(&mut self, group: GroupId) -> bool {
+        let durable = self.groups.get(&group).is_some_and(|replica| replica.mem.is_none());
+        durable && self.core.disk.awaits_segment(self.core.promised)
+    }
+
     /// Appends a body to a group that this server leads; its index. `Appended` follows with the turn.
     pub fn propose(&mut self, now: Now, group: GroupId, body: Bytes) -> Result<u64, ProposeRefused> {
         let replica = self.groups.get_mut(&group).ok_or(ProposeRefused::Unknown)?;

@@ -258,6 +258,12 @@ impl JetStream {
     pub(super) fn turn_streams(&mut self, now: Now, view: &View) {
         for group in std::mem::take(&mut self.busy_streams) {
             let Some(hosted) = self.streams.get_mut(&group) else { continue };
+            if hosted.leading && self.groups.awaits_space(group) {
+                self.drain_stream(now, view, group);
+                let due_us = self.streams.get(&group).and_then(|hosted| hosted.stream.next_wakeup(now));
+                self.stream_timers.set(group, due_us.map(|due_us| due_us.max(now.us + SPACE_LOOK_US)));
+                continue;
+            }
             if hosted.leading {
                 let bodies = hosted.stream.take_entries(now);
                 let count = bodies.len();
@@ -346,6 +352,10 @@ impl JetStream {
 
 /// How long a forwarded request waits for its group's first leader, microseconds: several elections.
 const UNLED_WAIT_US: u64 = 2_000_000;
+
+/// How often a stream whose log is making a segment looks whether it is there, microseconds: making one takes some
+/// milliseconds, or as long as the disk has no time for it.
+const SPACE_LOOK_US: u64 = 2_000;
 
 fn answer_of(request: &Request) -> Option<Answer> {
     let subject = request.reply.clone()?;

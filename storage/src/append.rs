@@ -303,6 +303,15 @@ impl Log {
         }
     }
 
+    /// Whether what clients store should wait until the next segment is made. Whether the file system gives it is known only
+    /// then; what is here already must hold what was taken until now, and one segment for what gives space back. It ends with
+    /// an operation that is under way.
+    pub fn awaits_segment(&self, body: usize) -> bool {
+        let segment = self.set.usable() - record_bytes_max(u64::from(self.set.segment_bytes));
+        let here = self.set.available() + usize::from(self.set.is_opening());
+        self.set.growth() > 0 && self.wanted(body) + segment > self.set.room(1) + here * segment
+    }
+
     /// Two segments' worth is held back (see [`Claim`]); the rest is for everything. What the quota still allows counts as
     /// far as the next two segments, unless the file system has just refused one.
     pub(crate) fn has_space(&self, body: usize, claim: Claim) -> bool {
@@ -313,9 +322,13 @@ impl Log {
         let coming = usize::from(self.set.is_coming());
         let segments = self.set.available() + coming + growth;
         let room = self.set.room(1) + segments * segment;
+        self.wanted(body) + claim.leaves(segment) <= room
+    }
+
+    /// What everything that waits takes on disk, with one more record.
+    fn wanted(&self, body: usize) -> usize {
         let runs = 2 + self.writer.waiting_bytes / self.options.run_bytes_max;
-        let wanted = self.writer.waiting_bytes + ENTRY_BYTES + FOOTER_COST + body + runs * 2 * BLOCK;
-        wanted + claim.leaves(segment) <= room
+        self.writer.waiting_bytes + ENTRY_BYTES + FOOTER_COST + body + runs * 2 * BLOCK
     }
 
     /// Gives a record its LSN and puts it in the line. A healed one keeps the LSN of its original.

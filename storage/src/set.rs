@@ -186,8 +186,13 @@ impl SegmentSet {
     /// Whether a segment is on its way that will surely come: one that is there already, or a new one that the file system
     /// has no reason to refuse.
     pub fn is_coming(&self) -> bool {
+        self.coming.is_some() && (self.is_opening() || !self.doubtful)
+    }
+
+    /// Whether one that is on its way is there already.
+    pub fn is_opening(&self) -> bool {
         let segment = self.coming.and_then(|number| self.segments.get(&number));
-        segment.is_some_and(|segment| segment.state == State::Opening || !self.doubtful)
+        segment.is_some_and(|segment| segment.state == State::Opening)
     }
 
     /// Segments that the quota allows on top, as far as it is known that the file system gives them.

@@ -325,6 +325,40 @@ fn a_full_file_system_is_tried_again() {
 }
 
 #[test]
+fn what_clients_store_waits_for_a_segment_that_may_never_come() {
+    let mut disk = Disk::new(9);
+    disk.bytes_max = 6 * SEGMENT as usize + 5000;
+    let (mut log, ..) = open(&mut disk, options()).unwrap();
+    // Segments are made slowly: only when nothing else is left to do.
+    let (mut index, mut making) = (0, None);
+    loop {
+        while let Some(op) = log.poll_op() {
+            match op.kind {
+                DiskOpKind::Create { .. } => making = Some(op),
+                kind => log.on_done(DiskDone { id: op.id, result: disk.run(kind) }),
+            }
+        }
+        if !log.awaits_segment(0) && log.append(entry(1, index + 1, 1, vec![1; 10_000])).is_ok() {
+            index += 1;
+        } else if let Some(op) = making.take() {
+            log.on_done(DiskDone { id: op.id, result: disk.run(op.kind) });
+        } else {
+            break;
+        }
+    }
+    assert!(!log.awaits_segment(0), "nothing comes any more");
+    assert_eq!(log.append(entry(1, index + 1, 1, vec![1; 10_000])), Err(AppendError::Full));
+    assert!(index > 300, "{index} entries of 10 kB in 6 MiB");
+    // There is still a place for what gives space back.
+    log.append_with(entry(2, 1, 1, vec![1; 10_000]), Claim::Relief).unwrap();
+    log.append(Record { term: 1, ..note(1, RecordKind::HARD_STATE, "") }).unwrap();
+    settle(&mut log, &mut disk);
+    assert_eq!(log.durable(), log.appended());
+    log.release(GroupId(1), index - 10);
+    assert!(settle(&mut log, &mut disk).contains(&LogEvent::SpaceBack));
+}
+
+#[test]
 fn scrubbing_finds_rot_in_what_nobody_reads() {
     let mut disk = Disk::new(10);
     let mut log = filled(&mut disk, 600, 3000);
