@@ -17,8 +17,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Longest wait for anything that a healthy server does at once: the machine may be very busy.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest wait for anything that a healthy server does at once: the machine may be very busy. Less than the two minutes
+/// after which a server asks whether its client is still there.
+pub const PATIENCE: Duration = Duration::from_secs(100);
 
 static DIRS: AtomicU32 = AtomicU32::new(0);
 
@@ -334,6 +335,7 @@ impl Client {
 
     /// The next message; what the protocol says in between is answered.
     pub fn message(&mut self) -> Result<Message, String> {
+        let until = Instant::now() + PATIENCE;
         loop {
             let (line, length) = self.peek_line()?;
             let words: Vec<&str> = line.split(' ').collect();
@@ -344,6 +346,7 @@ impl Client {
                 other => {
                     self.taken += length;
                     match other {
+                        "PING" if Instant::now() > until => return Err("nothing but PING".into()),
                         "PING" => self.send("PONG\r\n"),
                         "-ERR" => return Err(line),
                         _ => {}
