@@ -168,7 +168,9 @@ impl World {
     }
 
     fn group_unsettled(&self, group: GroupId, list: &[(usize, GroupStatus)]) -> Option<String> {
-        let void = self.memory_void && list.iter().any(|(_, status)| status.memory);
+        // What begins anew does so by the word of all; a server with a damaged disk may stay away for good.
+        let silent = self.servers.iter().any(|server| server.excused && !server.open());
+        let void = self.memory_void && silent && list.iter().any(|(_, status)| status.memory);
         let excused = |server: usize| self.servers[server].excused;
         if void || self.is_lost(group, list) || list.iter().all(|(server, _)| excused(*server)) {
             return None;

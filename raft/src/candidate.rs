@@ -35,8 +35,8 @@ impl Node {
     }
 
     /// One that has forgotten marks what it grants: see `anew`.
-    fn may_grant(&self) -> bool {
-        self.may_vote() || self.may_begin_anew()
+    fn may_grant(&self, stamp: u64) -> bool {
+        self.may_vote() || self.may_begin_anew() && stamp == self.anew_stamp()
     }
 
     /// Whether nobody else belongs to the group.
@@ -60,7 +60,7 @@ impl Node {
         self.timing.await_leader(&self.options, now);
         self.leader = None;
         self.show_role();
-        for id in self.membership.members() {
+        for id in self.everybody() {
             if id != self.options.id {
                 self.seek(id);
             }
@@ -77,8 +77,7 @@ impl Node {
         if self.tally() == Tally::Won {
             return self.ask_votes(now, false);
         }
-        let (last_index, last_term) = (self.log.last(), self.log.last_term());
-        self.ask(self.hard.term + 1, Body::PreVote { last_index, last_term });
+        self.ask_near(false);
     }
 
     fn ask_votes(&mut self, now: Now, transfer: bool) {
@@ -91,34 +90,40 @@ impl Node {
             return self.become_leader(now);
         }
         self.show_role();
-        let (last_index, last_term) = (self.log.last(), self.log.last_term());
-        self.ask(self.hard.term, Body::Vote { last_index, last_term, transfer });
+        self.ask_near(transfer);
     }
 
     fn stand(&mut self, now: Now, role: Role) {
         (self.role, self.leader) = (role, None);
-        self.votes.clear();
+        (self.votes, self.asked_all) = (Vec::new(), false);
         self.votes.push((self.options.id, Grant::new(true, self.amnesia)));
         self.timing.await_leader(&self.options, now);
     }
 
-    fn ask(&mut self, term: Term, body: Body) {
-        for id in self.membership.members() {
-            if id != self.options.id && self.membership.is_voter(id) {
-                self.send_of(term, id, body.clone());
-            }
+    fn ask_near(&mut self, transfer: bool) {
+        self.near().into_iter().for_each(|id| self.ask(id, transfer));
+        self.ask_the_rest();
+    }
+
+    /// Asks for the vote that this candidate's role is after.
+    pub(crate) fn ask(&mut self, to: NodeId, transfer: bool) {
+        let (last_index, last_term, stamp) = (self.log.last(), self.log.last_term(), self.anew_stamp());
+        match self.role {
+            _ if to == self.options.id => {}
+            Role::PreCandidate => self.send_of(self.hard.term + 1, to, Body::PreVote { last_index, last_term, stamp }),
+            _ => self.send(to, Body::Vote { last_index, last_term, transfer, stamp }),
         }
     }
 
-    pub(crate) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: (Term, Index)) {
-        let granted = term > self.hard.term && self.may_grant() && self.is_fresh(last);
+    pub(crate) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: (Term, Index), stamp: u64) {
+        let granted = term > self.hard.term && self.may_grant(stamp) && self.is_fresh(last);
         let answer = if granted { term } else { self.hard.term };
         self.send_of(answer, from, Body::PreVoteReply { granted, amnesia: self.amnesia });
     }
 
-    pub(crate) fn on_vote(&mut self, now: Now, from: NodeId, last: (Term, Index)) {
+    pub(crate) fn on_vote(&mut self, now: Now, from: NodeId, last: (Term, Index), stamp: u64) {
         let free = self.hard.vote.is_none() && self.leader.is_none() || self.hard.vote == Some(from);
-        let granted = free && self.may_grant() && self.is_fresh(last);
+        let granted = free && self.may_grant(stamp) && self.is_fresh(last);
         if granted && self.hard.vote.is_none() {
             self.hard.vote = Some(from);
             self.gate.mark_hard();
@@ -141,7 +146,7 @@ impl Node {
             match self.tally() {
                 Tally::Won => self.ask_votes(now, false),
                 Tally::Lost => self.become_follower(now, self.hard.term, None),
-                Tally::Open => {}
+                Tally::Open => self.ask_the_rest(),
             }
         }
     }
@@ -152,14 +157,14 @@ impl Node {
             match self.tally() {
                 Tally::Won => self.become_leader(now),
                 Tally::Lost => self.become_follower(now, self.hard.term, None),
-                Tally::Open => {}
+                Tally::Open => self.ask_the_rest(),
             }
         }
     }
 
     /// The first answer of each counts.
     fn note_vote(&mut self, from: NodeId, grant: Grant) {
-        if self.votes.iter().all(|(id, _)| *id != from) && self.membership.is_voter(from) {
+        if self.votes.iter().all(|(id, _)| *id != from) && self.counts_vote(from) {
             self.votes.push((from, grant));
         }
     }

@@ -8,7 +8,8 @@ use crate::anew::Grant;
 use crate::progress::{Forgot, Pace, Progress};
 use crate::read::Reads;
 use crate::{
-    Amnesia, Body, EntryKind, Index, NUMBER_MAX, Node, NodeId, Now, Output, ProposeError, Role, TransferError, quorum,
+    Amnesia, Body, EntryKind, Index, Membership, NUMBER_MAX, Node, NodeId, Now, Output, ProposeError, Role,
+    TransferError, quorum,
 };
 
 /// Entries of one append. Bounds what a follower must check at once and the message's head (13 bytes each).
@@ -78,16 +79,16 @@ impl Node {
 
     pub(crate) fn become_leader(&mut self, now: Now) {
         (self.role, self.leader) = (Role::Leader, Some(self.options.id));
-        let anew = !self.has_full_quorum();
+        let anew = (!self.has_full_quorum()).then(|| self.members_anew());
         let votes = std::mem::take(&mut self.votes);
         self.lead.clear();
         self.lead.uncommitted = self.log.bytes(self.commit, self.log.last());
         self.lead.term_start = self.log.last() + 1;
         self.sync_peers(now);
-        self.open_term();
+        self.open_term(anew.as_ref());
         self.timing.heartbeat = now.saturating_add(self.options.heartbeat_us);
         self.show_role();
-        if anew {
+        if anew.is_some() {
             self.output(Output::BeganAnew);
         }
         if self.amnesia.take().is_some() {
@@ -102,12 +103,12 @@ impl Node {
     }
 
     /// The first entry of a term. The very first of a group names its members: whoever is handed the log from its start
-    /// learns them there.
-    fn open_term(&mut self) {
-        if self.log.last() > 0 {
-            self.append_own(0, EntryKind::Noop);
-        } else {
-            self.append_membership(self.membership.clone());
+    /// learns them there. So does one of whose log not enough is left to know them from.
+    fn open_term(&mut self, anew: Option<&Membership>) {
+        match anew.filter(|members| **members != self.membership) {
+            Some(members) => drop(self.append_membership(members.clone())),
+            None if self.log.last() > 0 => drop(self.append_own(0, EntryKind::Noop)),
+            None => drop(self.append_membership(self.membership.clone())),
         }
     }
 

@@ -65,6 +65,7 @@ mod step;
 mod timing;
 pub mod wire;
 
+pub use anew::Anew;
 pub use membership::{LEARNERS_MAX, Membership, MembershipChange, MembershipError, VOTERS_MAX};
 pub use message::{Amnesia, Body, Entry, EntryKind, Message};
 pub use node::Node;

@@ -47,9 +47,11 @@ pub struct Amnesia {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// Would you vote for me? Changes no state anywhere.
+    /// `stamp`: of the members by whose unanimous word the candidate may begin anew; 0 if it may not.
     PreVote {
         last_index: Index,
         last_term: Term,
+        stamp: u64,
     },
     PreVoteReply {
         granted: bool,
@@ -60,6 +62,7 @@ pub enum Body {
         last_index: Index,
         last_term: Term,
         transfer: bool,
+        stamp: u64,
     },
     /// With amnesia it is an empty grant, which counts towards no quorum: see `anew`.
     VoteReply {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::anew::Grant;
+use crate::anew::{Anew, Grant};
 use crate::gate::Gate;
 use crate::leader::Leading;
 use crate::log::Log;
@@ -41,10 +41,12 @@ pub struct Node {
     pub(crate) amnesia: Option<Amnesia>,
     pub(crate) fenced: bool,
     /// See [`Node::set_anew`].
-    pub(crate) anew: bool,
+    pub(crate) anew: Option<Box<Anew>>,
     pub(crate) quiet: bool,
     /// On a candidate: who answered what.
     pub(crate) votes: Vec<(NodeId, Grant)>,
+    /// Those were asked, too, by whose word alone a group begins anew.
+    pub(crate) asked_all: bool,
     pub(crate) lead: Leading,
     shown: (Role, Term, Option<NodeId>),
     outputs: VecDeque<Output>,
@@ -84,9 +86,10 @@ impl Node {
             verified: commit,
             amnesia,
             fenced: false,
-            anew: false,
+            anew: None,
             quiet: false,
             votes: Vec::new(),
+            asked_all: false,
             lead: Leading::default(),
             shown: (Role::Follower, hard.term, None),
             outputs: VecDeque::new(),
@@ -115,6 +118,7 @@ impl Node {
         match self.role {
             _ if self.quiet => None,
             Role::Leader => self.leader_wakeup(),
+            _ if self.may_begin_anew() => Some(self.timing.election),
             _ if !self.membership.contains(self.options.id) && !self.is_leaving_voter() => None,
             _ if self.is_alone() && !self.may_campaign() => None,
             _ => Some(self.timing.election),

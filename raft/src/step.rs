@@ -72,8 +72,12 @@ impl Node {
             return;
         }
         match message.body {
-            Body::PreVote { last_index, last_term } => self.on_pre_vote(from, term, (last_term, last_index)),
-            Body::Vote { last_index, last_term, .. } => self.on_vote(now, from, (last_term, last_index)),
+            Body::PreVote { last_index, last_term, stamp } => {
+                self.on_pre_vote(from, term, (last_term, last_index), stamp);
+            }
+            Body::Vote { last_index, last_term, stamp, .. } => {
+                self.on_vote(now, from, (last_term, last_index), stamp);
+            }
             Body::PreVoteReply { granted, amnesia } => {
                 self.on_pre_vote_reply(now, from, term, Grant::new(granted, amnesia));
             }

@@ -61,13 +61,13 @@ pub fn decode_prefix(bytes: &[u8]) -> Result<(Message, &[u8]), WireError> {
 
 fn encode_body(body: &Body, out: &mut Vec<u8>) {
     match body {
-        Body::PreVote { last_index, last_term } => numbers(out, 1, [*last_index, *last_term]),
+        Body::PreVote { last_index, last_term, stamp } => numbers(out, 1, [*last_index, *last_term, *stamp]),
         Body::PreVoteReply { granted, amnesia } => {
             out.extend([2, u8::from(*granted)]);
             put_amnesia(out, *amnesia);
         }
-        Body::Vote { last_index, last_term, transfer } => {
-            numbers(out, 3, [*last_index, *last_term]);
+        Body::Vote { last_index, last_term, transfer, stamp } => {
+            numbers(out, 3, [*last_index, *last_term, *stamp]);
             out.push(u8::from(*transfer));
         }
         Body::VoteReply { granted, amnesia } => {
@@ -110,9 +110,12 @@ fn encode_body(body: &Body, out: &mut Vec<u8>) {
 
 fn decode_body(input: &mut Input) -> Result<Body, WireError> {
     Ok(match input.u8()? {
-        1 => Body::PreVote { last_index: input.u64()?, last_term: input.u64()? },
+        1 => Body::PreVote { last_index: input.u64()?, last_term: input.u64()?, stamp: input.u64()? },
         2 => Body::PreVoteReply { granted: input.flag()?, amnesia: input.amnesia()? },
-        3 => Body::Vote { last_index: input.u64()?, last_term: input.u64()?, transfer: input.flag()? },
+        3 => {
+            let (last_index, last_term, stamp) = (input.u64()?, input.u64()?, input.u64()?);
+            Body::Vote { last_index, last_term, transfer: input.flag()?, stamp }
+        }
         4 => Body::VoteReply { granted: input.flag()?, amnesia: input.amnesia()? },
         5 => {
             let (prev_index, prev_term, commit) = (input.u64()?, input.u64()?, input.u64()?);

@@ -67,8 +67,10 @@ impl Run {
         let members = Membership::of((1..=voters).map(NodeId)).unwrap();
         let others: Vec<u64> = (voters + 1..=plan.nodes).collect();
         let mut cluster = Cluster::new(&members, &others, seed, plan.options.unwrap_or(cluster::options));
-        cluster.anew = plan.memory;
-        cluster.up().into_iter().for_each(|id| cluster.node(id).set_anew(plan.memory));
+        if plan.memory {
+            cluster.placements = vec![members.voters.clone()];
+            cluster.up().into_iter().for_each(|id| allow(&mut cluster, id));
+        }
         let rough = dice.below(101);
         Run { cluster, dice, plan, cut: Vec::new(), rough, left: 0 }
     }
@@ -161,7 +163,10 @@ impl Run {
     fn lose_memory(&mut self, id: NodeId) {
         self.cluster.crash(id, 0);
         let hard = HardState { epoch: 1, ..HardState::default() };
-        let membership = Membership::of((1..=self.plan.nodes).map(NodeId)).unwrap();
+        // Who knows of no change of members is told who founded the group.
+        let founders = self.cluster.known.get(&id).is_none_or(|known| *known == 1);
+        let first = Membership::of(self.cluster.placements[0].clone()).unwrap();
+        let membership = if founders && first.contains(id) { first } else { Membership::default() };
         let disk = Disk { hard, membership, voteless: true, votes_lost: true, ..Disk::default() };
         self.cluster.replicas.get_mut(&id).unwrap().disk = disk;
     }
@@ -191,6 +196,9 @@ impl Run {
 
     fn members(&mut self) {
         let Some(leader) = self.cluster.leader().filter(|_| self.plan.members_change) else { return };
+        if self.plan.memory {
+            return self.placed_members(leader);
+        }
         let all = self.all();
         let some = |dice: &mut Dice, percent| all.iter().copied().filter(|_| dice.chance(percent)).collect::<Vec<_>>();
         let mut voters = some(&mut self.dice, 60);
@@ -205,6 +213,39 @@ impl Run {
         let now = self.cluster.now;
         let _refusals_are_part_of_it =
             self.cluster.node(leader).propose_membership(now, MembershipChange { voters, learners });
+        self.cluster.drain(leader);
+    }
+
+    /// In memory the members follow what is decided elsewhere, and who proposes a change knows of its decision.
+    fn placed_members(&mut self, leader: NodeId) {
+        let placed = self.cluster.placements.len();
+        let who = self.dice.pick(&self.cluster.up()).unwrap_or(leader);
+        if self.dice.chance(10) {
+            let voters: Vec<NodeId> = self.all().into_iter().filter(|_| self.dice.chance(60)).collect();
+            self.cluster.placements.extend(Some(voters).filter(|voters| !voters.is_empty()));
+        } else if self.dice.chance(50) {
+            self.cluster.known.insert(who, placed);
+            allow(&mut self.cluster, who);
+        }
+        let known = self.cluster.known.get(&leader).copied().unwrap_or(1);
+        let target = self.cluster.placements[known - 1].clone();
+        let status = self.cluster.node(leader).status();
+        let now = self.cluster.now;
+        let learners = |list: &[NodeId]| list.iter().copied().filter(|id| target.contains(id)).collect::<Vec<_>>();
+        let missing: Vec<NodeId> = target.iter().copied().filter(|id| !status.membership.contains(*id)).collect();
+        let sound = |id: &NodeId| {
+            let there = |peer: &PeerStatus| peer.id == *id && !peer.forgot && peer.matched >= status.membership_index;
+            *id == leader || status.peers.iter().any(there)
+        };
+        let change = if !missing.is_empty() {
+            let learners = [learners(&status.membership.learners), missing].concat();
+            MembershipChange { voters: status.membership.voters.clone(), learners }
+        } else if target.iter().all(sound) {
+            MembershipChange { voters: target, learners: Vec::new() }
+        } else {
+            return;
+        };
+        let _refusals_are_part_of_it = self.cluster.node(leader).propose_membership(now, change);
         self.cluster.drain(leader);
     }
 
@@ -249,10 +290,15 @@ impl Run {
     /// No more faults: a leader, a new entry on every member, the same log everywhere.
     fn converge(&mut self) {
         self.cut.clear();
+        let placed = self.cluster.placements.len();
+        self.all().into_iter().filter(|_| placed > 0).for_each(|id| {
+            self.cluster.known.insert(id, placed);
+        });
         for id in self.all() {
             if !self.cluster.is_up(id) {
                 self.cluster.start(id);
             }
+            allow(&mut self.cluster, id);
             let now = self.cluster.now;
             self.cluster.node(id).wake(now, now);
             self.cluster.drain(id);
@@ -288,6 +334,15 @@ impl Run {
             node.applied_index() == index && equal && !node.status().voteless
         };
         !node.membership().is_joint() && members.iter().all(same)
+    }
+}
+
+/// Tells a node by whose word it may begin anew, as far as it can know.
+fn allow(cluster: &mut Cluster, id: NodeId) {
+    let anew = cluster.anew(id);
+    if cluster.is_up(id) {
+        cluster.node(id).set_anew(anew);
+        cluster.drain(id);
     }
 }
 
@@ -355,6 +410,11 @@ fn replicas_that_forget_everything_endanger_nothing() {
 fn groups_in_memory_begin_anew_and_never_have_two_leaders_in_a_term() {
     run(Plan { nodes: 3, memory: true, ..Plan::default() }, 7_000..7_200, 2_500);
     run(Plan { nodes: 5, memory: true, ..Plan::default() }, 8_000..8_100, 3_000);
+}
+
+#[test]
+fn groups_in_memory_begin_anew_though_their_members_changed() {
+    run(Plan { nodes: 5, memory: true, members_change: true, ..Plan::default() }, 9_000..9_300, 3_000);
 }
 
 #[test]

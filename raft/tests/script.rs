@@ -19,7 +19,7 @@ mod cluster;
 use std::path::Path;
 
 use cluster::{Cluster, Packet, show_message, show_status};
-use raft::{Membership, MembershipChange, NodeId, Options};
+use raft::{Anew, Membership, MembershipChange, NodeId, Options};
 
 /// An append carries 100 bytes, so that a transcript decides what travels together.
 fn options(id: NodeId, seed: u64) -> Options {
@@ -81,7 +81,11 @@ fn ask(cluster: &mut Cluster, verb: &str, id: NodeId, number: u64, rest: &[&str]
     match verb {
         "campaign" => node.campaign(now),
         "fence" => node.fence(rest[1] == "on"),
-        "anew" => node.set_anew(rest[1] == "on"),
+        "anew" => {
+            let [voters, former, _] = lists(&rest[1..], ["former", "others"]);
+            let members = Membership::new(nodes(&voters), Vec::new(), nodes(&former));
+            node.set_anew(members.ok().map(|members| Anew { members, stamp: 1 }));
+        }
         "wake" => node.wake(now, now.saturating_sub(number)),
         "seek" => node.seek(NodeId(number)),
         "unreachable" => node.report_unreachable(now, NodeId(number)),

@@ -103,6 +103,8 @@ pub struct StreamSlot {
     pub peers: Vec<u64>,
     /// The servers it was created on: a group's first members. Empty once its members have changed.
     pub bootstrap: Vec<u64>,
+    #[serde(default)]
+    pub moves: Moves,
     pub asked: Option<Asked>,
     pub consumers: BTreeMap<String, ConsumerSlot>,
 }
@@ -114,7 +116,18 @@ pub struct ConsumerSlot {
     pub created_ns: i64,
     pub peers: Vec<u64>,
     pub bootstrap: Vec<u64>,
+    #[serde(default)]
+    pub moves: Moves,
     pub asked: Option<Asked>,
+}
+
+/// What a group that lives in memory must know of its past, to begin anew when its servers have restarted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moves {
+    /// The entry that last changed its servers; 0 while they are those it was created on.
+    pub last: u64,
+    /// Servers that it had before, may still be members of it, and have not been evicted since.
+    pub former: Vec<u64>,
 }
 
 /// Key of a stream: account and name.
@@ -228,6 +241,7 @@ impl Table {
             }
             MetaEntry::DropServer { server } => {
                 let facts = self.servers.remove(&server)?;
+                self.forget_former(server);
                 self.evicted.insert(server, facts.name);
                 Some(TableChange::ServerGone { server: ServerId(server) })
             }
@@ -248,7 +262,7 @@ impl Table {
             }
             MetaEntry::PutConsumer { account, stream, name, config, created_ns, peers, asked } => {
                 let slot = self.streams.get_mut(&account)?.get_mut(&stream)?;
-                put_consumer(slot, index, &name, *config, created_ns, peers, asked);
+                put_consumer(slot, index, &name, *config, created_ns, peers, asked, &self.evicted);
                 Some(TableChange::Consumer { key: (account, stream), name })
             }
             MetaEntry::DropConsumer { account, stream, name, asked } => {
@@ -273,22 +287,31 @@ impl Table {
         match of.get_mut(&name) {
             Some(slot) => {
                 slot.config = config;
-                end_founding(&mut slot.bootstrap, &slot.peers, &peers);
+                slot.moves.note(index, &mut slot.bootstrap, &slot.peers, &peers, &self.evicted);
                 slot.peers = peers;
                 slot.asked = asked;
             }
             None => {
-                let bootstrap = peers.clone();
+                let (bootstrap, moves) = (peers.clone(), Moves::default());
                 let consumers = BTreeMap::new();
                 let group = GroupId::of_stream(index).0;
-                let slot = StreamSlot { group, account, config, created_ns, peers, bootstrap, asked, consumers };
+                let slot = StreamSlot { group, account, config, created_ns, peers, bootstrap, moves, asked, consumers };
                 of.insert(name, slot);
             }
         }
         TableChange::Stream { key }
     }
+
+    /// Nobody waits for the word of a server that an operator has given up.
+    fn forget_former(&mut self, server: u64) {
+        for slot in self.streams.values_mut().flat_map(BTreeMap::values_mut) {
+            let consumers = slot.consumers.values_mut().map(|slot| &mut slot.moves);
+            consumers.chain([&mut slot.moves]).for_each(|moves| moves.former.retain(|former| *former != server));
+        }
+    }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn put_consumer(
     stream: &mut StreamSlot,
     index: u64,
@@ -297,29 +320,44 @@ fn put_consumer(
     created_ns: i64,
     peers: Vec<u64>,
     asked: Option<Asked>,
+    evicted: &BTreeMap<u64, String>,
 ) {
     match stream.consumers.get_mut(name) {
         Some(slot) => {
             slot.config = config;
-            end_founding(&mut slot.bootstrap, &slot.peers, &peers);
+            slot.moves.note(index, &mut slot.bootstrap, &slot.peers, &peers, evicted);
             slot.peers = peers;
             slot.asked = asked;
         }
         None => {
-            let bootstrap = peers.clone();
+            let (bootstrap, moves) = (peers.clone(), Moves::default());
             let group = GroupId::of_consumer(GroupId(stream.group), index).0;
-            let slot = ConsumerSlot { group, config, created_ns, peers, bootstrap, asked };
+            let slot = ConsumerSlot { group, config, created_ns, peers, bootstrap, moves, asked };
             stream.consumers.insert(name.to_owned(), slot);
         }
     }
 }
 
-/// Once a group's members have changed, nobody founds it any more: a server that left has dropped its log and its votes,
-/// and if it came back as a founder, two of them could elect a leader of an empty log beside the real one.
-fn end_founding(bootstrap: &mut Vec<u64>, before: &[u64], after: &[u64]) {
-    let same = before.len() == after.len() && before.iter().all(|server| after.contains(server));
-    if !same {
+impl Moves {
+    /// Once a group's members have changed, nobody founds it any more: a server that left has dropped its log and its
+    /// votes, and if it came back as a founder, two of them could elect a leader of an empty log beside the real one.
+    fn note(
+        &mut self,
+        index: u64,
+        bootstrap: &mut Vec<u64>,
+        before: &[u64],
+        after: &[u64],
+        evicted: &BTreeMap<u64, String>,
+    ) {
+        if before.len() == after.len() && before.iter().all(|server| after.contains(server)) {
+            return;
+        }
         bootstrap.clear();
+        self.last = index;
+        self.former.extend(before.iter().filter(|server| !evicted.contains_key(server)));
+        self.former.retain(|server| !after.contains(server));
+        self.former.sort_unstable();
+        self.former.dedup();
     }
 }
 
@@ -348,15 +386,20 @@ mod tests {
     use super::*;
 
     fn put(name: &str) -> MetaEntry {
+        let MetaEntry::PutServer { facts, .. } = server(0) else { unreachable!() };
+        MetaEntry::PutServer { server: ServerId::of(name).0, facts: ServerFacts { name: name.into(), ..facts } }
+    }
+
+    fn server(server: u64) -> MetaEntry {
         let facts = ServerFacts {
-            name: name.into(),
+            name: String::new(),
             cluster: "C".into(),
             domain: String::new(),
             tags: vec![],
             file_bytes_max: 0,
             memory_bytes_max: 0,
         };
-        MetaEntry::PutServer { server: ServerId::of(name).0, facts }
+        MetaEntry::PutServer { server, facts }
     }
 
     #[test]
@@ -395,6 +438,16 @@ mod tests {
         table.apply(3, put(&[3]));
         table.apply(4, put(&[1, 2, 3]));
         assert!(bootstrap(&table).is_empty());
+        let moves = |table: &Table| table.stream("A", "S").unwrap().moves.clone();
+        assert_eq!(moves(&table), Moves { last: 4, former: vec![] });
+        table.apply(5, put(&[4, 5]));
+        assert_eq!(moves(&table), Moves { last: 5, former: vec![1, 2, 3] });
+        table.apply(6, server(2));
+        table.apply(7, MetaEntry::DropServer { server: 2 });
+        table.apply(8, put(&[5, 1]));
+        assert_eq!(moves(&table), Moves { last: 8, former: vec![3, 4] });
+        table.apply(9, put(&[1, 5]));
+        assert_eq!(moves(&Table::restore(&table.checkpoint()).unwrap()), Moves { last: 8, former: vec![3, 4] });
     }
 
     #[test]

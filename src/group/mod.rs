@@ -56,7 +56,7 @@ pub use output::{
     GroupOutput, GroupRole, GroupStatus, LogLevel, PeerStatus, ProposeRefused, ReadBody, ReadGone, ReadToken,
     RecoveredGroup,
 };
-pub use spec::{GroupKind, GroupSpec, GroupsOptions, Timing, home_core};
+pub use spec::{Anew, GroupKind, GroupSpec, GroupsOptions, Timing, home_core};
 
 /// All groups of one core.
 pub struct Groups {
@@ -234,13 +234,12 @@ impl Groups {
         true
     }
 
-    /// Whether a memory group may go on by everybody's word when a majority has restarted: only while its members are
-    /// certainly those that founded it. Groups on disk never do.
-    pub fn set_anew(&mut self, group: GroupId, allowed: bool) {
-        let replica = self.groups.get_mut(&group).filter(|replica| replica.mem.is_some());
-        if let Some(node) = replica.and_then(|replica| replica.node.as_mut()) {
-            node.set_anew(allowed);
-        }
+    /// By whose unanimous word a memory group may go on when a majority has restarted; `None` while somebody else might
+    /// belong to it. Groups on disk never do.
+    pub fn set_anew(&mut self, group: GroupId, anew: Option<Anew>) {
+        let Some(replica) = self.groups.get_mut(&group).filter(|replica| replica.mem.is_some()) else { return };
+        replica.set_anew(anew);
+        self.core.dirty.insert(group);
     }
 
     /// Hands leadership over, to the best follower if none is named. `false` if this server does not lead, or nobody can

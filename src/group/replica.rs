@@ -26,7 +26,7 @@ use super::output::{GroupOutput, LogLevel, ProposeRefused, ReadBody};
 use super::restore::Restore;
 use super::retain::Retain;
 use super::send::Parked;
-use super::spec::{GroupKind, GroupSpec};
+use super::spec::{Anew, GroupKind, GroupSpec};
 use super::turn::Write;
 use super::window::Window;
 use crate::ids::{GroupId, Now, Place, ServerId};
@@ -73,6 +73,8 @@ pub(super) struct Replica {
     /// A marker on disk says that entries beyond the own log belong to a catch-up.
     pub marked: Option<u64>,
     pub forgotten: bool,
+    /// By whose word it may begin anew.
+    pub anew: Option<Anew>,
     /// The membership that the log's note has.
     pub noted: Option<Membership>,
     /// The newest membership may not be noted.
@@ -125,6 +127,7 @@ impl Replica {
             receiver: None,
             marked: None,
             forgotten: false,
+            anew: None,
             noted: None,
             unsettled: false,
             heal: Heal::default(),

@@ -22,9 +22,10 @@ use super::core::{Core, Reader};
 use super::log::{Fetch, ReadTicket, Stored};
 use super::output::{GroupOutput, LogLevel};
 use super::replica::{Phase, ReadOutcome, Replica, node_id};
+use super::spec::Anew;
 use super::spec::GroupSpec;
 use super::states::part_kind;
-use crate::ids::Now;
+use crate::ids::{Now, ServerId};
 use crate::limits::GROUP_READ_BYTES_MAX;
 
 /// When a read is tried again that the log was too busy for, microseconds: a few device reads later.
@@ -114,7 +115,8 @@ impl Replica {
         let me = node_id(core.server());
         let voters: Vec<NodeId> = spec.bootstrap.iter().flatten().copied().map(node_id).collect();
         let membership = Membership::of(voters).unwrap_or_default();
-        let alone = membership.voters == [me];
+        // One in memory that restarted may not know yet that it has company.
+        let alone = membership.voters == [me] && !(self.mem.is_some() && spec.forgetful);
         let mut restore = Restore::new(HardState { epoch: self.epoch, ..HardState::default() });
         // Who is called into a group that exists may have had a vote there in an earlier life.
         restore.voteless = (spec.forgetful || spec.bootstrap.is_none()) && !alone;
@@ -457,7 +459,7 @@ impl Replica {
 
     /// Everything is read: the node begins.
     fn start(&mut self, core: &mut Core, now: Now, restore: Restore) {
-        let alone = restore.members().members() == [node_id(core.server())];
+        let alone = self.mem.is_none() && restore.members().members() == [node_id(core.server())];
         let last = restore.entries.last().map_or(restore.snapshot.0, |entry| entry.index);
         let committed = restore.committed();
         let timing = core.timing(0);
@@ -514,8 +516,28 @@ impl Replica {
         }
     }
 
+    /// See `Groups::set_anew`. What is told again and again changes nothing.
+    pub(super) fn set_anew(&mut self, anew: Option<Anew>) {
+        if self.anew == anew {
+            return;
+        }
+        let members = |anew: &Anew| {
+            let ids = |servers: &[ServerId]| servers.iter().copied().map(node_id).collect();
+            raft::Membership::new(ids(&anew.voters), Vec::new(), ids(&anew.former)).ok()
+        };
+        let told = anew.as_ref().and_then(|anew| Some(raft::Anew { members: members(anew)?, stamp: anew.stamp }));
+        self.anew = anew;
+        if let Some(node) = self.node.as_mut() {
+            node.set_anew(told);
+        }
+    }
+
     /// It leads though a majority restarted: everybody agreed that nobody knows more.
     pub(super) fn began_anew(&mut self, core: &mut Core) {
+        // The only copy in memory is gone with each restart: no news.
+        if self.is_alone(core) {
+            return;
+        }
         let text = format!(
             "a majority of its replicas restarted, and it is kept in memory; it goes on with what this replica \
              has, up to {}: what only the others had is lost",

@@ -22,12 +22,23 @@ pub struct GroupSpec {
     /// to it. Ignored for a group that recovery found.
     pub bootstrap: Option<Vec<ServerId>>,
     /// An earlier incarnation of this replica may have voted or acknowledged and what it knew is gone (a memory replica
-    /// after a restart, a wiped disk): it neither votes nor counts until the leader has caught it up. A group whose
+    /// after a restart, a wiped disk): it neither votes nor counts until the leader has caught it up. A group on disk whose
     /// only voter is this server starts afresh instead: nobody else remembers anything either. Ignored for a group that
     /// recovery found: its own records say it.
     pub forgetful: bool,
     /// Lead only when nobody else can: the preferred place is elsewhere.
     pub priority_low: bool,
+}
+
+/// By whose unanimous word a memory group may begin anew after restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anew {
+    /// The voters that it shall have.
+    pub voters: Vec<ServerId>,
+    /// Everybody else who may belong to it.
+    pub former: Vec<ServerId>,
+    /// Names this decision about its members: never 0, higher for a later one.
+    pub stamp: u64,
 }
 
 /// Settings of all groups of one core.

@@ -276,7 +276,8 @@ impl JetStream {
             return;
         }
         self.groups.change_members(now, group, slot.peers.iter().map(|server| ServerId(*server)).collect());
-        self.groups.set_anew(group, self.forgets.may_begin_anew(group, &slot.bootstrap));
+        let anew = self.forgets.anew(group, &slot.peers, &slot.bootstrap, &slot.moves);
+        self.groups.set_anew(group, anew);
         if !hosted.leading {
             return;
         }
@@ -318,7 +319,8 @@ impl JetStream {
             return;
         }
         self.groups.change_members(now, group, slot.peers.iter().map(|server| ServerId(*server)).collect());
-        self.groups.set_anew(group, self.forgets.may_begin_anew(group, &slot.bootstrap));
+        let anew = self.forgets.anew(group, &slot.peers, &slot.bootstrap, &slot.moves);
+        self.groups.set_anew(group, anew);
         if !hosted.leading {
             return;
         }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::{JetStream, JsOptions, JsOutput};
 use crate::api;
 use crate::cluster::forming::{FormOutput, FormStep, Forming};
-use crate::cluster::table::{MetaEntry, ServerFacts, Table};
+use crate::cluster::table::{MetaEntry, Moves, ServerFacts, Table};
 use crate::cluster::view::View;
 use crate::cluster::wire::{Asset, Lead, NodeMsg, Request};
 use crate::event::Level;
-use crate::group::{GroupKind, GroupSpec, RecoveredGroup};
+use crate::group::{Anew, GroupKind, GroupSpec, RecoveredGroup};
 use crate::ids::{GroupId, Now, Place, ServerId};
 
 /// How often the meta leader compares the servers it sees with the servers in the table.
@@ -52,10 +52,18 @@ pub struct Forgets {
 }
 
 impl Forgets {
-    /// Whether the members of a group are certainly its founders, so that those may agree to go on when they have restarted.
-    /// Somebody who changed them was a founder, on whose disk the change is.
-    pub(super) fn may_begin_anew(self, group: GroupId, bootstrap: &[u64]) -> bool {
-        self.outgrown && group.created_at() > self.file && !bootstrap.is_empty()
+    /// By whose word a memory group may go on when its servers have restarted: of all that it can have had as members. Who
+    /// made somebody else a member was one of them, and has the table's word for that on its disk.
+    pub(super) fn anew(self, group: GroupId, peers: &[u64], bootstrap: &[u64], moves: &Moves) -> Option<Anew> {
+        let ids = |servers: &[u64]| servers.iter().copied().map(ServerId).collect();
+        let stamp = moves.last.max(group.created_at());
+        // A table of an older build does not say whom a group had before.
+        let known = moves.last > 0 || !bootstrap.is_empty();
+        (known && self.outgrown && self.file != u64::MAX).then(|| Anew {
+            voters: ids(peers),
+            former: ids(&moves.former),
+            stamp,
+        })
     }
 }
 
@@ -134,13 +142,14 @@ impl JetStream {
 
     /// The meta replica here had forgotten and is whole again: what is created from now on has no past here.
     pub(super) fn on_whole(&mut self, now: Now, view: &View, group: GroupId, upto: u64) {
+        let applied = self.groups.status(GroupId::META).map_or(0, |status| status.applied);
         let Some(meta) = self.meta.as_mut().filter(|meta| group == GroupId::META && meta.forgets.file == u64::MAX)
         else {
             return;
         };
         meta.forgets.file = upto;
         meta.forgets.memory = if meta.forgets.memory == u64::MAX { upto } else { meta.forgets.memory };
-        meta.forgets.outgrown = meta.forgets.memory <= self.table.applied;
+        meta.forgets.outgrown = meta.forgets.memory <= applied;
         self.tell_forgets(now, view);
     }
 
@@ -209,6 +218,7 @@ impl JetStream {
                 table.apply(index, entry);
             }
         }
+        meta.forgets.outgrown |= committed >= meta.forgets.memory;
         self.groups.applied(GroupId::META, committed);
         self.tell_forgets(now, view);
     }

@@ -35,7 +35,7 @@ pub fn lies(me: ServerId, to: ServerId, term: u64) -> Vec<NodeMsg> {
             Body::Append { prev_index: 0, prev_term: 0, commit: NUMBER_MAX, entries: vec![entry.clone()] },
             Body::Append { prev_index: NUMBER_MAX, prev_term: term, commit: u64::MAX, entries: vec![] },
             Body::Heartbeat { commit: u64::MAX, round: u64::MAX, healed: Some(u64::MAX) },
-            Body::Vote { last_index: u64::MAX, last_term: u64::MAX, transfer: true },
+            Body::Vote { last_index: u64::MAX, last_term: u64::MAX, transfer: true, stamp: u64::MAX },
             Body::TimeoutNow,
             Body::AppendReject { rejected: u64::MAX, hint_index: u64::MAX, hint_term: u64::MAX, amnesia: None },
             Body::AppendReply { matched: u64::MAX, commit: u64::MAX, amnesia: None },

@@ -12,10 +12,10 @@ use super::lane::Lane;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
 
-/// The versions of the messages behind the handshake that this build speaks. Version 2 has messages by which a replica is
-/// let go, and by which a group in memory begins anew; a server of version 1 would not answer them.
-pub const VERSION_MIN: u16 = 2;
-pub const VERSION_MAX: u16 = 2;
+/// The versions of the messages behind the handshake that this build speaks. Since version 2 there are messages by which a
+/// replica is let go; since version 3 a candidate says by whose word its group may begin anew.
+pub const VERSION_MIN: u16 = 3;
+pub const VERSION_MAX: u16 = 3;
 
 /// Largest hello. With every list full of long URLs it stays far below; a stranger cannot make us hold more.
 pub const HELLO_BYTES_MAX: usize = 64 * 1024;

@@ -31,9 +31,9 @@ fn some_body(rng: &mut Rng) -> Body {
     let (a, b, c) = (rng.next(), rng.next(), rng.next());
     let flag = rng.below(2) == 1;
     match rng.below(14) {
-        0 => Body::PreVote { last_index: a, last_term: b },
+        0 => Body::PreVote { last_index: a, last_term: b, stamp: c },
         1 => Body::PreVoteReply { granted: flag, amnesia: some_amnesia(rng) },
-        2 => Body::Vote { last_index: a, last_term: b, transfer: flag },
+        2 => Body::Vote { last_index: a, last_term: b, transfer: flag, stamp: c },
         3 => Body::VoteReply { granted: flag, amnesia: some_amnesia(rng) },
         4 => {
             let prev_index = rng.below(1 << 40);

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use raft::{
-    Body, Entry, EntryKind, HardState, Index, Installed, Membership, Message, Node, NodeId, Now, Options, Output,
+    Anew, Body, Entry, EntryKind, HardState, Index, Installed, Membership, Message, Node, NodeId, Now, Options, Output,
     Restore, Role, Status, Term, Ticket,
 };
 
@@ -15,8 +15,10 @@ pub struct Cluster {
     pub net: VecDeque<Packet>,
     pub trace: Vec<String>,
     pub options: fn(NodeId, u64) -> Options,
-    /// Every node that starts may begin anew.
-    pub anew: bool,
+    /// Groups may begin anew: who shall be a member, one decision after the other.
+    pub placements: Vec<Vec<NodeId>>,
+    /// How many of those a node knows. It never forgets them.
+    pub known: BTreeMap<NodeId, usize>,
     starts: u64,
     facts: Facts,
 }
@@ -127,8 +129,9 @@ pub fn options(id: NodeId, seed: u64) -> Options {
 impl Cluster {
     /// `members` make up the group; `others` run without knowing of it.
     pub fn new(members: &Membership, others: &[u64], seed: u64, options: fn(NodeId, u64) -> Options) -> Cluster {
-        let (replicas, net, trace, facts) = Default::default();
-        let mut cluster = Cluster { now: 0, replicas, net, trace, options, anew: false, starts: seed << 16, facts };
+        let (replicas, net, trace, facts, placements, known) = Default::default();
+        let mut cluster =
+            Cluster { now: 0, replicas, net, trace, options, placements, known, starts: seed << 16, facts };
         let empty = Membership::default();
         let known = members.members().into_iter().map(|id| (id, members));
         for (id, membership) in known.chain(others.iter().map(|id| (NodeId(*id), &empty))) {
@@ -158,8 +161,18 @@ impl Cluster {
         nodes.filter(|node| node.is_leader()).max_by_key(|node| node.term()).map(Node::id)
     }
 
+    /// By whose word the group may begin anew, as far as a node knows.
+    pub fn anew(&self, id: NodeId) -> Option<Anew> {
+        let known = self.known.get(&id).copied().unwrap_or(1);
+        let (voters, before) = self.placements.get(..known)?.split_last()?;
+        let former = before.iter().flatten().copied().filter(|id| !voters.contains(id)).collect();
+        let members = Membership::new(voters.clone(), Vec::new(), former).expect("a membership");
+        Some(Anew { members, stamp: known as u64 })
+    }
+
     pub fn start(&mut self, id: NodeId) {
         self.starts += 1;
+        let anew = self.anew(id);
         let replica = self.replicas.get_mut(&id).expect("a replica");
         let disk = &mut replica.disk;
         disk.applied = disk.applied.clamp(disk.snapshot.0, disk.last());
@@ -175,7 +188,7 @@ impl Cluster {
         };
         let options = Options { epoch: disk.hard.epoch.max(1), ..(self.options)(id, self.starts) };
         let mut node = Node::new(options, restore, self.now).expect("a sound restore");
-        node.set_anew(self.anew);
+        node.set_anew(anew);
         replica.node = Some(node);
         self.drain(id);
     }
@@ -298,6 +311,13 @@ impl Cluster {
             }
             Output::BeganAnew => {
                 // What only those had who forgot is lost, and what the leader has instead may be of an older term.
+                let leading = self.node(id).clone();
+                for other in self.replicas.values().filter_map(|replica| replica.node.as_ref()) {
+                    let known = (leading.status().first..=other.commit()).filter(|_| !other.status().voteless);
+                    let same = |at: &Index| other.term_at(*at).is_none() || leading.term_at(*at) == other.term_at(*at);
+                    let lost = known.into_iter().find(|at| !same(at));
+                    assert_eq!(lost, None, "{id} begins anew without what {} knows as committed", other.id());
+                }
                 let kept: Vec<Index> = self.facts.committed.keys().copied().collect();
                 let node = self.node(id);
                 let (opens, commit) = (node.last_index(), node.commit());
@@ -475,8 +495,8 @@ pub fn show_message(message: &Message) -> String {
         }
         Body::Snapshot { index, term, membership } => format!("snapshot {index}@{term} {}", show_members(membership)),
         Body::SnapshotReply { index, amnesia } => format!("stored {index}{}", show_amnesia(amnesia.is_some())),
-        Body::PreVote { last_index, last_term } => format!("pre-vote? last {last_index}@{last_term}"),
-        Body::Vote { last_index, last_term, transfer } => {
+        Body::PreVote { last_index, last_term, .. } => format!("pre-vote? last {last_index}@{last_term}"),
+        Body::Vote { last_index, last_term, transfer, .. } => {
             format!("vote? last {last_index}@{last_term}{}", if *transfer { ", handed over" } else { "" })
         }
         Body::PreVoteReply { granted, amnesia } => format!("pre-vote {}", show_grant(*granted, *amnesia)),

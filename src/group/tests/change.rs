@@ -2,21 +2,20 @@
 
 use bytes::Bytes;
 
-use super::disk::Disk;
 use super::toy::trim;
 use super::world::{World, id};
 use crate::group::{GroupKind, GroupRole, GroupSpec, ProposeRefused, ReadGone};
 use crate::ids::{GroupId, Now, ServerId};
 
-const G: GroupId = GroupId(77);
+pub(super) const G: GroupId = GroupId(77);
 
-fn value(number: u64, bytes: usize) -> Bytes {
+pub(super) fn value(number: u64, bytes: usize) -> Bytes {
     let mut body = vec![number as u8; bytes.max(8)];
     body[..8].copy_from_slice(&number.to_le_bytes());
     body.into()
 }
 
-fn started(seed: u64, servers: u64, kind: GroupKind, voters: &[u64]) -> World {
+pub(super) fn started(seed: u64, servers: u64, kind: GroupKind, voters: &[u64]) -> World {
     let mut world = World::new(seed, servers);
     world.run(100_000);
     world.open(&World::spec(G, kind, voters));
@@ -24,7 +23,7 @@ fn started(seed: u64, servers: u64, kind: GroupKind, voters: &[u64]) -> World {
     world
 }
 
-fn fill(world: &mut World, entries: u64, bytes: usize) {
+pub(super) fn fill(world: &mut World, entries: u64, bytes: usize) {
     for number in 0..entries {
         let _ = world.propose(G, value(number, bytes));
         if number % 16 == 0 {
@@ -192,83 +191,6 @@ fn a_memory_group_keeps_nothing_on_disk_and_a_replica_that_forgot_gets_it_back()
     assert_eq!(world.servers[&id(2)].machines[&G].live.len(), 1 + 201 + 3);
     let index = *world.servers[&id(2)].machines[&G].live.keys().next().unwrap();
     assert!(matches!(world.read(id(2), G, index), Some(Ok(_))));
-}
-
-/// A memory group of three with 200 entries, whose members may have restarted.
-fn in_memory(seed: u64) -> World {
-    let mut world = World::new(seed, 3);
-    world.run(100_000);
-    world.open(&GroupSpec { memory: true, ..World::spec(G, GroupKind::Stream, &[1, 2, 3]) });
-    world.put(G, value(0, 10));
-    fill(&mut world, 200, 500);
-    world.until(5_000_000, "converged", |world| world.converged(G, &[1, 2, 3]));
-    world
-}
-
-fn restart(world: &mut World, gone: &[u64]) {
-    gone.iter().for_each(|at| world.crash(id(*at)));
-    gone.iter().for_each(|at| world.start(id(*at)));
-    world.run(100_000);
-}
-
-#[test]
-fn a_memory_group_whose_replicas_all_restarted_begins_anew_by_everybodys_word() {
-    let mut world = in_memory(32);
-    restart(&mut world, &[1, 2, 3]);
-    // Unless they may.
-    world.groups(id(1)).set_anew(G, true);
-    world.groups(id(2)).set_anew(G, true);
-    world.run(5_000_000);
-    assert_eq!(world.leader(G), None);
-    world.crash(id(3));
-    world.run(5_000_000);
-    assert_eq!(world.leader(G), None, "nobody knows what the third has");
-    world.start(id(3));
-    world.run(100_000);
-    world.groups(id(3)).set_anew(G, true);
-    // Nobody is left who knew what was acknowledged.
-    world.acked.clear();
-    world.history.clear();
-    world.until(5_000_000, "led", |world| world.leader(G).is_some());
-    world.put(G, value(1, 10));
-    world.until(5_000_000, "converged", |world| world.converged(G, &[1, 2, 3]));
-    assert!((1..=3).all(|at| !world.status(id(at), G).unwrap().voteless));
-}
-
-#[test]
-fn a_memory_group_whose_majority_restarted_keeps_what_the_third_has() {
-    let mut world = in_memory(33);
-    (1..=3).for_each(|at| world.groups(id(at)).set_anew(G, true));
-    let leader = world.leader(G).unwrap().0;
-    let gone: Vec<u64> = (1..=3).filter(|at| *at != 1 + leader % 3).collect();
-    restart(&mut world, &gone);
-    gone.iter().for_each(|at| world.groups(id(*at)).set_anew(G, true));
-    world.until(5_000_000, "led", |world| world.leader(G) == Some(id(1 + leader % 3)));
-    world.put(G, value(1, 10));
-    world.until(5_000_000, "converged", |world| world.converged(G, &[1, 2, 3]));
-    assert_eq!(world.servers[&id(leader)].machines[&G].live.len(), 1 + 201 + 1);
-}
-
-#[test]
-fn a_file_group_never_begins_anew() {
-    let mut world = started(34, 3, GroupKind::Stream, &[1, 2, 3]);
-    for server in world.servers.values_mut() {
-        server.specs.get_mut(&G).unwrap().forgetful = true;
-        server.disk = Disk::default();
-    }
-    restart(&mut world, &[1, 2, 3]);
-    (1..=3).for_each(|at| world.groups(id(at)).set_anew(G, true));
-    world.run(5_000_000);
-    assert_eq!(world.leader(G), None);
-}
-
-#[test]
-fn a_memory_group_of_one_starts_afresh() {
-    let mut world = World::new(31, 1);
-    world.run(100_000);
-    let spec = GroupSpec { memory: true, forgetful: true, ..World::spec(G, GroupKind::Stream, &[1]) };
-    world.open(&spec);
-    assert_eq!(world.put(G, value(1, 10)), 2);
 }
 
 #[test]

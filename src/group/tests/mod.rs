@@ -1,5 +1,6 @@
 //! Whole clusters of [`super::Groups`] in a seeded world.
 
+mod anew;
 mod change;
 mod crowd;
 mod disk;
