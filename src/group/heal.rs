@@ -125,7 +125,8 @@ impl Replica {
         let Some(&first) = self.heal.damaged.first() else { return };
         let last = (first..).take_while(|index| self.heal.damaged.contains(index)).last().unwrap_or(first);
         let me = core.server();
-        let others: Vec<ServerId> = self.all_members().into_iter().filter(|id| *id != me).collect();
+        // The members may be others by now than this log knows.
+        let others: Vec<ServerId> = self.who_may_know().into_iter().filter(|id| *id != me).collect();
         if others.is_empty() {
             return;
         }

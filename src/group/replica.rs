@@ -198,6 +198,11 @@ impl Replica {
         if message.from != node_id(from) || message.to != node_id(core.server()) {
             return;
         }
+        if let raft::Body::Removed { index, question } = message.body
+            && !matches!(self.phase, Phase::Running)
+        {
+            return self.on_removed_unread(core, index, question);
+        }
         let blocked = !self.writes.is_empty();
         if !matches!(self.phase, Phase::Running) || self.is_completing() {
             return;

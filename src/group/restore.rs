@@ -506,7 +506,7 @@ impl Replica {
     }
 
     /// Differs for every group and every start.
-    fn seed(&self, core: &Core) -> u64 {
+    pub(super) fn seed(&self, core: &Core) -> u64 {
         super::mix(core.options.seed ^ super::mix(self.id.0 ^ super::mix(core.options.boot ^ core.options.server.0)))
     }
 

@@ -59,6 +59,9 @@ impl Replica {
             self.relieve_followers(core, now);
             self.want_checkpoint(core);
             self.compact(core);
+        } else {
+            self.ask_unread(core, now);
+            self.tell_removed(core);
         }
         self.rest(core, now);
     }
@@ -278,9 +281,9 @@ impl Replica {
     fn rest(&mut self, core: &mut Core, now: Now) {
         let running = matches!(self.phase, Phase::Running);
         // What a replica does about its members, or about full ones, waits until it is read.
-        let members = [self.members_at, self.leave.due(), self.stuck_due(), self.relief_at];
+        let members = [self.members_at, self.stuck_due(), self.relief_at];
         let members = members.into_iter().filter(|_| running);
-        let due = [self.heal.due(), self.senders_due(), self.again_at].into_iter().chain(members);
+        let due = [self.heal.due(), self.leave.due(), self.senders_due(), self.again_at].into_iter().chain(members);
         let mut due = due.flatten().min();
         let idle = due.is_none() && self.is_idle(core);
         if let Some(node) = self.node.as_deref_mut().filter(|node| running && !node.is_quiet()) {

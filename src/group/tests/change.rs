@@ -244,6 +244,42 @@ fn a_damaged_entry_that_nobody_else_has_is_forgotten() {
     }
 }
 
+/// It waits for an entry that nobody has any more, so it never comes to life, and its group has long gone on elsewhere.
+#[test]
+fn a_damaged_replica_that_is_wanted_no_more_may_go() {
+    let mut world = started(46, 6, GroupKind::Stream, &[1, 2, 3]);
+    fill(&mut world, 300, 2_000);
+    let lost = value(9_001, 2_000);
+    world.put(G, lost.clone());
+    world.put(G, value(1, 10));
+    world.until(5_000_000, "converged", |world| world.converged(G, &[1, 2, 3]));
+    world.run(1_000_000);
+    world.crash(id(3));
+    assert!(rot(&mut world, 3, &lost), "the entry is not on the disk");
+    let to = [4, 5, 6].map(id);
+    (4..=6).for_each(|at| world.open_at(id(at), World::spec(G, GroupKind::Stream, &[])));
+    let tell = |world: &mut World, at: u64| {
+        let time = Now { us: world.now, wall_ns: 0 };
+        assert!(world.groups(id(at)).change_members(time, G, to.to_vec()));
+        world.pump(id(at));
+    };
+    [1, 2, 4, 5, 6].into_iter().for_each(|at| tell(&mut world, at));
+    for at in [1, 2] {
+        world.until(20_000_000, "removed", |world| world.is_removed(id(at), G));
+        world.close_at(id(at), G);
+    }
+    let last = world.acked[&G];
+    world.put(G, trim(last + 1));
+    world.offer(G);
+    world.run(2_000_000);
+    world.start(id(3));
+    world.run(1_000_000);
+    assert!(!world.is_removed(id(3), G), "nobody has told it that it is wanted no more");
+    tell(&mut world, 3);
+    world.until(20_000_000, "removed", |world| world.is_removed(id(3), G));
+    assert!(world.status(id(3), G).unwrap().damaged > 0, "it was healed");
+}
+
 #[test]
 fn damage_found_while_running_fences_until_healed() {
     let mut world = started(41, 3, GroupKind::Stream, &[1, 2, 3]);
