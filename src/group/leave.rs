@@ -39,6 +39,11 @@ pub(super) struct Leave {
 }
 
 impl Leave {
+    /// The table has changed: what the hub was told may mean something else to it now.
+    pub fn tell_again(&mut self) {
+        self.told = false;
+    }
+
     pub fn due(&self) -> Option<u64> {
         self.ask_at
     }
@@ -83,11 +88,13 @@ impl Replica {
             self.leave.ask_at = None;
             return;
         }
+        if self.leave.question == 0 {
+            // Most are read within this time.
+            self.leave.ask_at = Some(now.us + LEAVE_ASK_US_MIN);
+            (self.leave.question, self.leave.wait_us) = (self.seed(core) | 1, LEAVE_ASK_US_MIN);
+        }
         if self.leave.ask_at.is_some_and(|at| now.us < at) {
             return;
-        }
-        if self.leave.question == 0 {
-            (self.leave.question, self.leave.wait_us) = (self.seed(core) | 1, LEAVE_ASK_US_MIN);
         }
         self.leave.ask_at = Some(now.us + self.leave.wait_us);
         self.leave.wait_us = (self.leave.wait_us * 2).min(LEAVE_ASK_US_MAX);

@@ -34,6 +34,7 @@ impl Replica {
             return;
         }
         self.target = Some(target);
+        self.leave.tell_again();
         self.members_at = Some(now.us);
         core.dirty.insert(self.id);
     }

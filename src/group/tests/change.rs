@@ -244,6 +244,37 @@ fn a_damaged_entry_that_nobody_else_has_is_forgotten() {
     }
 }
 
+/// Found by the simulator: a leader's word came before the table that wanted the replica no more, and was not repeated.
+#[test]
+fn the_word_of_a_removal_is_repeated_when_the_table_changes() {
+    let mut world = started(48, 4, GroupKind::Stream, &[1, 2, 3]);
+    world.until(5_000_000, "converged", |world| world.converged(G, &[1, 2, 3]));
+    world.crash(id(3));
+    world.open_at(id(4), World::spec(G, GroupKind::Stream, &[]));
+    let to = [1, 2, 4].map(id);
+    let tell = |world: &mut World, at: u64| {
+        let time = Now { us: world.now, wall_ns: 0 };
+        assert!(world.groups(id(at)).change_members(time, G, to.to_vec()));
+        world.pump(id(at));
+    };
+    [1, 2, 4].into_iter().for_each(|at| tell(&mut world, at));
+    world.until(20_000_000, "moved", |world| world.converged(G, &[1, 2, 4]));
+    world.start(id(3));
+    world.run(1_000_000);
+    world.groups(id(3)).with(G, |replica, core| {
+        [1, 2].into_iter().for_each(|at| replica.running().unwrap().seek(raft::NodeId(at)));
+        core.dirty.insert(G);
+    });
+    world.pump(id(3));
+    world.until(5_000_000, "removed", |world| world.is_removed(id(3), G));
+    let told = world.sent["removed"];
+    world.run(2_000_000);
+    assert_eq!(world.sent["removed"], told);
+    tell(&mut world, 3);
+    world.run(1_000_000);
+    assert_eq!(world.sent["removed"], told + 1);
+}
+
 /// It waits for an entry that nobody has any more, so it never comes to life, and its group has long gone on elsewhere.
 #[test]
 fn a_damaged_replica_that_is_wanted_no_more_may_go() {

@@ -450,8 +450,8 @@ impl World {
                     groups.release(group, first);
                 }
             }
-            GroupOutput::Removed { .. }
-            | GroupOutput::CheckpointRefused { .. }
+            GroupOutput::Removed { .. } => *self.sent.entry("removed").or_default() += 1,
+            GroupOutput::CheckpointRefused { .. }
             | GroupOutput::Whole { .. }
             | GroupOutput::SpaceLow
             | GroupOutput::SpaceBack
