@@ -34,12 +34,12 @@ pub(super) use storage::ReadTicket;
 /// A gathered entry, with what machines and groups put around it, is no larger than the smallest log takes.
 const _: () = assert!(ENTRY_BYTES_MAX + 4096 <= record_bytes_max(SEGMENT_BYTES_MIN));
 
-const DESCRIPTOR: RecordKind = RecordKind::local(0);
-const MARKER: RecordKind = RecordKind::local(1);
-const FORGOTTEN: RecordKind = RecordKind::local(2);
+pub(super) const DESCRIPTOR: RecordKind = RecordKind::local(0);
+pub(super) const MARKER: RecordKind = RecordKind::local(1);
+pub(super) const FORGOTTEN: RecordKind = RecordKind::local(2);
 /// Of the whole core; stands under the meta group.
-const ACTED: RecordKind = RecordKind::local(3);
-const MEMBERS: RecordKind = RecordKind::local(4);
+pub(super) const ACTED: RecordKind = RecordKind::local(3);
+pub(super) const MEMBERS: RecordKind = RecordKind::local(4);
 
 /// An entry as it stands in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +89,7 @@ pub(super) enum DiskEvent {
     SpaceBack,
     Damaged {
         group: Option<GroupId>,
+        kind: Option<RecordKind>,
         entries: Option<(u64, u64)>,
         text: String,
     },
@@ -524,5 +525,6 @@ fn fetch(result: ReadResult) -> Fetch {
 
 fn damage_event(damage: &storage::Damage) -> DiskEvent {
     let entries = (damage.kind == Some(RecordKind::ENTRY) && damage.first > 0).then_some((damage.first, damage.last));
-    DiskEvent::Damaged { group: damage.group.map(|group| GroupId(group.0)), entries, text: damage.to_string() }
+    let group = damage.group.map(|group| GroupId(group.0));
+    DiskEvent::Damaged { group, kind: damage.kind, entries, text: damage.to_string() }
 }

@@ -25,6 +25,7 @@ mod log;
 mod mem;
 mod members;
 mod output;
+mod renew;
 mod replica;
 mod restore;
 mod retain;
@@ -504,11 +505,18 @@ impl Groups {
                 self.tell_space(None);
                 self.unblock();
             }
-            DiskEvent::Damaged { group, entries, text } => self.on_damage(now, group, entries, text),
+            DiskEvent::Damaged { group, kind, entries, text } => self.on_damage(now, group, kind, entries, text),
         }
     }
 
-    fn on_damage(&mut self, now: Now, group: Option<GroupId>, entries: Option<(u64, u64)>, text: String) {
+    fn on_damage(
+        &mut self,
+        now: Now,
+        group: Option<GroupId>,
+        kind: Option<storage::RecordKind>,
+        entries: Option<(u64, u64)>,
+        text: String,
+    ) {
         self.core.log(LogLevel::Error, format!("the store is damaged: {text}"));
         match (group, entries) {
             (Some(group), Some((first, last))) => self.with(group, |replica, core| {
@@ -516,7 +524,13 @@ impl Groups {
                     replica.damaged(core, now, index);
                 }
             }),
-            (Some(_), None) => {}
+            (Some(GroupId::META), None) if kind == Some(log::ACTED) => {
+                let _ = self.core.disk.append_acted(self.acted_on);
+            }
+            (Some(group), None) => self.with(group, |replica, core| {
+                kind.into_iter().for_each(|kind| replica.renew(core, kind));
+                core.dirty.insert(group);
+            }),
             (None, _) => self.core.doubt = true,
         }
     }

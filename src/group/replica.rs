@@ -73,6 +73,8 @@ pub(super) struct Replica {
     /// A marker on disk says that entries beyond the own log belong to a catch-up.
     pub marked: Option<u64>,
     pub forgotten: bool,
+    /// Some of what the log says beside the entries could not be read.
+    pub notes_damaged: bool,
     /// By whose word it may begin anew.
     pub anew: Option<Anew>,
     /// The membership that the log's note has.
@@ -127,6 +129,7 @@ impl Replica {
             receiver: None,
             marked: None,
             forgotten: false,
+            notes_damaged: false,
             anew: None,
             noted: None,
             unsettled: false,

@@ -158,6 +158,10 @@ impl Replica {
             restore.membership = Membership::decode(&note.membership).unwrap_or_default();
         }
         self.forgotten = facts.forgotten;
+        if facts.damaged {
+            self.note_forgotten(core);
+            self.notes_damaged = true;
+        }
         self.phase = Phase::Reading(Box::new(restore));
         core.busy.insert(self.id);
         self.read_on(core, now);
@@ -488,6 +492,13 @@ impl Replica {
             }
         }
         self.phase = Phase::Running;
+        if std::mem::take(&mut self.notes_damaged) {
+            self.renew_notes(core);
+        }
+        if alone && std::mem::take(&mut self.forgotten) {
+            // Nobody else can tell it that it is whole.
+            let _ = core.disk.append_forgotten(self.id, self.epoch, Some(last));
+        }
         core.output(GroupOutput::Restored { group: self.id, committed });
         self.fence(core);
         self.follow_members(core, now);

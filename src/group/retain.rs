@@ -38,6 +38,8 @@ pub(super) struct Retain {
     /// Index of one that is being written.
     writing: Option<u64>,
     wanted: bool,
+    /// The newest checkpoint cannot be read any more.
+    pub renew: bool,
     /// Bytes of the newest checkpoint, and of entries appended since it.
     size: usize,
     bytes: usize,
@@ -131,9 +133,11 @@ impl Replica {
         }
         let note = Note::new(machine, encoded(membership).into(), state);
         self.feed_senders(core, now, index, term, &note);
-        if index <= self.retain.checkpoint || self.retain.writing.is_some() {
+        let due = index > self.retain.checkpoint || index == self.retain.checkpoint && self.retain.renew;
+        if !due || self.retain.writing.is_some() {
             return false;
         }
+        self.retain.renew = false;
         self.retain.size = note.state.len();
         let (awaited, bytes) = (Awaited::Checkpoint { index }, note.state.len());
         let checkpoint = Checkpoint { group: self.id, epoch: self.epoch, term, index, note };

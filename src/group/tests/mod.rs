@@ -5,6 +5,7 @@ mod change;
 mod crowd;
 mod disk;
 mod life;
+mod renew;
 mod states;
 mod storm;
 mod toy;
