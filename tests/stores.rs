@@ -239,9 +239,12 @@ fn damage_under_a_lone_server_is_named_and_the_rest_is_served() {
     // can be deleted.
     server.again();
     server.wait_ready();
-    server.wait_log("is damaged and there is no other replica; it stays closed");
+    server.wait_log("is damaged and there is no other replica; it stays closed, restore its store from");
     let mut client = server.connect();
     wait_for("the other stream", || client.publish("t", "on").ok());
+    let info = client.request("$JS.API.STREAM.INFO.S", "").unwrap().payload;
+    assert!(info.contains("\"err_code\":10194") && info.contains("is damaged and there is no other replica"), "{info}");
+    assert!(client.publish("s.x", "nobody takes it").is_err());
     let gone = client.request("$JS.API.STREAM.DELETE.S", "").unwrap();
     assert!(gone.payload.contains("\"success\":true"), "{gone:?}");
     wait_for("a new stream", || {

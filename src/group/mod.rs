@@ -207,6 +207,11 @@ impl Groups {
         durable && self.core.disk.awaits_segment(self.core.promised)
     }
 
+    /// Why the group is closed here, if damage closed it.
+    pub fn why_closed(&self, group: GroupId) -> Option<&str> {
+        self.groups.get(&group)?.closed.as_deref()
+    }
+
     /// Appends a body to a group that this server leads; its index. `Appended` follows with the turn.
     pub fn propose(&mut self, now: Now, group: GroupId, body: Bytes) -> Result<u64, ProposeRefused> {
         let replica = self.groups.get_mut(&group).ok_or(ProposeRefused::Unknown)?;

@@ -73,6 +73,8 @@ pub(super) struct Replica {
     /// A marker on disk says that entries beyond the own log belong to a catch-up.
     pub marked: Option<u64>,
     pub forgotten: bool,
+    /// Why it is closed.
+    pub closed: Option<String>,
     /// Some of what the log says beside the entries could not be read.
     pub notes_damaged: bool,
     /// By whose word it may begin anew.
@@ -129,6 +131,7 @@ impl Replica {
             receiver: None,
             marked: None,
             forgotten: false,
+            closed: None,
             notes_damaged: false,
             anew: None,
             noted: None,

@@ -420,7 +420,9 @@ impl Replica {
     }
 
     fn close_damaged(&mut self, core: &mut Core, _now: Now, why: String) {
-        core.log_of(self.id, LogLevel::Error, format!("{why}; it stays closed"));
+        let advice = "restore its store from a backup, or delete it and make it anew";
+        core.log_of(self.id, LogLevel::Error, format!("{why}; it stays closed, {advice}"));
+        self.closed = Some(why);
         self.phase = Phase::Closed;
         core.busy.remove(&self.id);
     }

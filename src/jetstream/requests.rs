@@ -100,7 +100,12 @@ impl JetStream {
         if request.hops <= FORWARD_HOPS_MAX && leader.is_some_and(|leader| leader != self.me.server) {
             self.asks.push_back(NodeMsg::Request(request));
         } else if matches!(request.kind, RequestKind::Api | RequestKind::Read) {
-            self.refuse(&request, &errors::CLUSTER_NOT_AVAIL);
+            let offline = match self.consumers.contains_key(&request.group) {
+                true => errors::CONSUMER_OFFLINE_REASON,
+                false => errors::STREAM_OFFLINE_REASON,
+            };
+            let why = self.groups.why_closed(request.group).map(|why| offline.with("err", why));
+            self.refuse(&request, &why.unwrap_or(errors::CLUSTER_NOT_AVAIL));
         }
     }
 
