@@ -35,6 +35,12 @@ pub struct Disk {
     pub sickness: Sickness,
     flying: BTreeMap<u64, Flight>,
     next: u64,
+    /// The group and kind of the note that rotted last.
+    struck: Option<(u64, u8)>,
+}
+
+fn le(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 #[derive(Debug)]
@@ -151,8 +157,14 @@ impl Disk {
         }
     }
 
-    /// Flips one bit in the used part of some segment; where, in words.
+    /// Flips one bit in the used part of some segment; where, in words. Sometimes it is one of the newest checkpoint or note
+    /// of some group, and then the next one hits what was written in its place.
     pub fn rot(&mut self, dice: &mut Dice) -> Option<String> {
+        if dice.below(3) == 0
+            && let Some(place) = self.rot_note(dice)
+        {
+            return Some(place);
+        }
         let segments: Vec<FileId> =
             self.files.keys().copied().filter(|file| matches!(file, FileId::Segment(_))).collect();
         if segments.is_empty() {
@@ -163,6 +175,42 @@ impl Disk {
         let used = data.iter().rposition(|byte| *byte != 0)?;
         let at = dice.below(used as u64 + 1) as usize;
         data[at] ^= 1 << dice.below(8);
+        Some(format!("{} at {at}", file.name()))
+    }
+
+    /// What counts of a group beside its entries are few bytes in many: found by what ON_DISK says about runs.
+    fn rot_note(&mut self, dice: &mut Dice) -> Option<String> {
+        let word = |data: &[u8], at: usize| data.get(at..at + 8).map_or(0, le);
+        let half = |data: &[u8], at: usize| data.get(at..at + 4).map_or(0, le) as usize;
+        // By group and kind: the LSN, the file and the place of the newest body.
+        let mut notes: BTreeMap<(u64, u8), (u64, FileId, usize)> = BTreeMap::new();
+        for (file, data) in self.files.iter().filter(|(file, _)| matches!(file, FileId::Segment(_))) {
+            for run in (0..data.len()).step_by(storage::BLOCK).filter(|run| data[*run..].starts_with(b"TRSTRUN1")) {
+                for entry in (0..half(data, run + 12).min(1 << 16)).map(|at| run + 64 + 56 * at) {
+                    let kind = data.get(entry + 36).copied().unwrap_or_default();
+                    let (lsn, body, len) =
+                        (word(data, entry + 24), run + half(data, entry + 40), half(data, entry + 44));
+                    if !matches!(kind, 2 | 3 | 64..) || len == 0 || body + len > data.len() {
+                        continue;
+                    }
+                    let newest = notes.entry((word(data, entry), kind)).or_insert((0, *file, 0));
+                    if lsn >= newest.0 {
+                        *newest = (lsn, *file, body + (len - 1) / 2);
+                    }
+                }
+            }
+        }
+        let all: Vec<(u64, u8)> = notes.keys().copied().collect();
+        if all.is_empty() {
+            return None;
+        }
+        let which = self.struck.take().filter(|which| notes.contains_key(which)).unwrap_or_else(|| {
+            let which = dice.pick(&all);
+            self.struck = Some(which);
+            which
+        });
+        let (_, file, at) = notes[&which];
+        *self.files.get_mut(&file)?.get_mut(at)? ^= 1 << dice.below(8);
         Some(format!("{} at {at}", file.name()))
     }
 

@@ -1,7 +1,7 @@
 //! What goes wrong, one thing at a time, while the storm lasts.
 //!
-//! Damage that takes data away (flipped bits, writes that fail, no space) hits one server per run, so that every record
-//! is still good somewhere; everything that only takes time away hits anybody.
+//! Damage that takes data away (flipped bits, writes that fail) hits one server per run, so that every record is still
+//! good somewhere. No space hits one or two. Everything that only takes time away hits anybody.
 
 use trestle::event::{Admin, Event};
 
@@ -139,7 +139,7 @@ impl World {
             }
             Fault::Full => {
                 let full = self.fault_dice.chance(60);
-                self.each_disk(self.victim(), |sickness| sickness.full = full);
+                self.full_disks().into_iter().for_each(|one| self.each_disk(one, |sickness| sickness.full = full));
             }
             Fault::Failing => {
                 let victim = self.victim();
@@ -175,6 +175,14 @@ impl World {
     /// The one server whose storage may be damaged in this run.
     pub(crate) fn victim(&self) -> usize {
         (self.options.seed % self.servers.len() as u64) as usize
+    }
+
+    /// Space takes nothing away: in every second run two servers have none at the same time, of three a majority.
+    fn full_disks(&self) -> Vec<usize> {
+        let servers = self.servers.len();
+        let two = self.options.seed / servers as u64 % 2 == 1;
+        let next = (self.victim() + 1) % servers;
+        [self.victim(), next].into_iter().take(if two { 2 } else { 1 }).collect()
     }
 
     fn strike_rot(&mut self) {

@@ -52,6 +52,8 @@ struct Publisher {
     last: Option<u64>,
     /// It says so.
     expecting: bool,
+    /// The newest answer that was no acknowledgement, for a report.
+    refused: String,
 }
 
 struct Reader {
@@ -118,6 +120,7 @@ impl Actor {
             again: VecDeque::new(),
             last: Some(0),
             expecting: false,
+            refused: String::new(),
         };
         Actor::new(name, dice, Role::Publisher(publisher))
     }
@@ -180,7 +183,10 @@ impl Actor {
     /// What it waits for, for a report of a world that does not come to rest.
     pub fn waits_for(&self) -> String {
         match &self.role {
-            Role::Publisher(p) => format!("{}: {} open, {} to send again", self.name, p.open.len(), p.again.len()),
+            Role::Publisher(p) => {
+                let (open, again) = (p.open.len(), p.again.len());
+                format!("{}: {open} open, {again} to send again; last refusal: {}", self.name, p.refused)
+            }
             Role::Reader(r) => format!("{}: pull {}", self.name, r.pull.is_some()),
             Role::Operator(o) => {
                 let open: Vec<&str> = o
@@ -300,7 +306,10 @@ impl Actor {
                 }
                 p.again.push_back((n, now_us + 50_000));
             }
-            None => p.again.push_back((n, now_us + 50_000)),
+            None => {
+                p.refused = format!("{n} at {now_us} us: {answer}");
+                p.again.push_back((n, now_us + 50_000));
+            }
         }
         self.tick_publisher(now_us, oracle);
     }
