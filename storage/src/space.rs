@@ -116,11 +116,14 @@ impl Log {
         let eighth = self.set.segment_bytes / 8;
         let active = self.set.active.and_then(|number| self.set.segments.get(&number));
         let begun = active.is_none_or(|segment| segment.tail > eighth);
+        // What is held back may all be there, and nothing else: only a new one shows that the file system gives space again.
+        let probes = self.low && self.set.doubtful;
+        let wanted = self.set.ready.is_empty() || probes || begun && self.set.available() < 2;
         if self.set.ready.is_empty()
             && let Some(number) = self.set.free.pop_front()
         {
             self.write_head(number, State::Opening);
-        } else if (self.set.ready.is_empty() || begun && self.set.available() < 2) && self.set.growth() > 0 {
+        } else if wanted && self.set.growth() > 0 {
             let number = self.set.number_free();
             self.set.segments.insert(number, Segment::new(0, State::Making));
             self.set.coming = Some(number);

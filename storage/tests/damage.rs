@@ -324,6 +324,33 @@ fn a_full_file_system_is_tried_again() {
     log.append(entry(1, index + 1, 1, vec![1; 10_000])).unwrap();
 }
 
+/// Found by the simulator: all that is held back was there, so no new segment was asked for, and nothing else could show that
+/// the file system had space again.
+#[test]
+fn a_store_that_has_only_what_is_held_back_asks_for_more() {
+    let mut disk = Disk::new(9);
+    disk.bytes_max = 3 * SEGMENT as usize + 5000;
+    let (mut log, ..) = open(&mut disk, options()).unwrap();
+    let (mut index, mut relief) = (0, 0);
+    for claim in [Claim::Plain, Claim::Follow] {
+        while log.append_with(entry(1, index + 1, 1, vec![1; 10_000]), claim).is_ok() {
+            index += 1;
+            settle(&mut log, &mut disk);
+        }
+    }
+    while relief < 40 && log.append_with(entry(2, relief + 1, 1, vec![1; 10_000]), Claim::Relief).is_ok() {
+        relief += 1;
+        settle(&mut log, &mut disk);
+    }
+    log.release(GroupId(1), 100);
+    let events = settle(&mut log, &mut disk);
+    assert!(!events.contains(&LogEvent::SpaceBack), "what came back is held back");
+    disk.bytes_max *= 2;
+    log.retry_space();
+    assert!(settle(&mut log, &mut disk).contains(&LogEvent::SpaceBack));
+    log.append(entry(1, index + 1, 1, vec![1; 10_000])).unwrap();
+}
+
 #[test]
 fn what_clients_store_waits_for_a_segment_that_may_never_come() {
     let mut disk = Disk::new(9);
