@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use common::cluster::{Cluster, FILE_STORE, conf};
 use common::{Client, Scratch, Server, free_ports, wait_for};
-use net::peer::hello::Hello;
+use net::peer::hello::{Hello, VERSION_MAX, VERSION_MIN};
 use net::peer::lane::Lane;
 use net::peer::link::{Link, LinkEvent, RefusalCode, Rules, Timing};
 use nix::sys::signal::Signal;
@@ -131,15 +131,16 @@ fn another_build_links_in_a_common_version_or_is_told_both() {
     let dir = Scratch::new("versions");
     let server = launch(&dir, "now", &plain(&dir, "a", "C", free_ports(1)[0], &[], ""), "1");
     let addr = server.route_addr();
-    for (min, max) in [(0, 1), (3, 9)] {
+    for (min, max) in [(0, VERSION_MIN - 1), (VERSION_MAX + 1, VERSION_MAX + 9)] {
         let LinkEvent::Refused { by_us: false, refusal } = greet(&addr, min, max) else { panic!("not refused") };
         assert_eq!(refusal.code, RefusalCode::Version);
-        assert!(refusal.text.contains("no common protocol version: 2 to 2 on one side"), "{}", refusal.text);
+        let both = format!("no common protocol version: {VERSION_MIN} to {VERSION_MAX} on one side, {min} to {max}");
+        assert!(refusal.text.contains(&both), "{}", refusal.text);
     }
     server.wait_log("no common protocol version");
-    for (min, max) in [(2, 2), (1, 2), (2, 9)] {
+    for (min, max) in [(VERSION_MIN, VERSION_MAX), (0, VERSION_MAX), (VERSION_MAX, VERSION_MAX + 9)] {
         let LinkEvent::Established { version, hello } = greet(&addr, min, max) else { panic!("no link") };
-        assert_eq!((version, hello.server_name.as_str()), (2, "a"));
+        assert_eq!((version, hello.server_name.as_str()), (VERSION_MAX, "a"));
     }
     serves(&server);
 }

@@ -45,6 +45,8 @@ struct Publisher {
     next_at: u64,
     /// Under way, by the token of the answer: number and when it was sent.
     open: BTreeMap<u64, (u64, u64)>,
+    /// What it sent last was sent before.
+    repeats: bool,
     /// To be sent again, oldest first: number and not before.
     again: VecDeque<(u64, u64)>,
     /// The sequence of its newest message, for one that publishes one at a time: what it expects to be the last on its
@@ -117,6 +119,7 @@ impl Actor {
             next: 1,
             next_at: 0,
             open: BTreeMap::new(),
+            repeats: false,
             again: VecDeque::new(),
             last: Some(0),
             expecting: false,
@@ -260,7 +263,8 @@ impl Actor {
             if p.open.len() >= p.window {
                 return;
             }
-            let n = if let Some(at) = p.again.iter().position(|(_, at)| *at <= now_us) {
+            let repeated = p.again.iter().position(|(_, at)| *at <= now_us);
+            let n = if let Some(at) = repeated {
                 p.again.remove(at).map_or(0, |(n, _)| n)
             } else if !calm && now_us >= p.next_at && p.again.is_empty() {
                 p.next_at = now_us + p.gap_us;
@@ -278,6 +282,7 @@ impl Actor {
             let Role::Publisher(p) = &mut self.role else { return };
             let expected = p.last.filter(|_| p.expects());
             self.out.extend(client::publish_with_id(&subject, &reply, &key, expected, &payload));
+            p.repeats = repeated.is_some();
             p.open.insert(token, (n, now_us));
         }
     }
@@ -301,7 +306,8 @@ impl Actor {
                 && STREAMS.iter().any(|plan| plan.refuses && plan.name == p.stream) => {}
             None if refusal(&answer) == Some(WRONG_LAST) => {
                 let last = p.last.take().unwrap_or_default();
-                if !oracle.may_be_gone(&p.stream, last) {
+                // With a single replica an expectation is looked at before the id: the last may be its own, sent before.
+                if !(p.repeats && p.stream == "E3") && !oracle.may_be_gone(&p.stream, last) {
                     oracle.wrong(format!("{}-{n} expects {last} to be the last on its subject: {answer}", self.name));
                 }
                 p.again.push_back((n, now_us + 50_000));
