@@ -1,6 +1,6 @@
 use super::*;
 use crate::dice::Dice;
-use crate::peer::hello::VERSION_MAX;
+use crate::peer::hello::{VERSION_MAX, VERSION_MIN};
 
 fn server(name: &str) -> Hello {
     Hello {
@@ -98,13 +98,16 @@ fn the_acceptor_is_up_only_after_the_dialler_agreed() {
 
 #[test]
 fn versions_must_meet() {
-    let newer = Hello { version_min: 3, version_max: 5, ..server("a") };
+    let newer = Hello { version_min: VERSION_MAX + 1, version_max: VERSION_MAX + 3, ..server("a") };
     let (_, refusal) = Pair::new(newer.clone(), server("b")).refused();
     assert_eq!(refusal.code, RefusalCode::Version);
-    assert_eq!(refusal.text, "no common protocol version: 2 to 2 on one side, 3 to 5 on the other");
-    let wide = Hello { version_max: 4, ..server("b") };
+    let (min, max) = (VERSION_MAX + 1, VERSION_MAX + 3);
+    let ours = format!("{VERSION_MIN} to {VERSION_MAX} on one side");
+    let text = format!("no common protocol version: {ours}, {min} to {max} on the other");
+    assert_eq!(refusal.text, text);
+    let wide = Hello { version_max: VERSION_MAX + 2, ..server("b") };
     let mut pair = Pair::new(newer, wide);
-    assert!(matches!(&pair.drive().0[..], [LinkEvent::Established { version: 4, .. }]));
+    assert!(matches!(&pair.drive().0[..], [LinkEvent::Established { version, .. }] if *version == VERSION_MAX + 2));
 }
 
 #[test]
