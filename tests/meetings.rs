@@ -3,17 +3,16 @@
 
 mod common;
 
-use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use common::cluster::{Cluster, FILE_STORE, conf};
+use common::intruder::handshake;
 use common::{Client, Scratch, Server, free_ports, wait_for};
 use net::peer::hello::{Hello, VERSION_MAX, VERSION_MIN};
 use net::peer::lane::Lane;
-use net::peer::link::{Link, LinkEvent, RefusalCode, Rules, Timing};
+use net::peer::link::{LinkEvent, RefusalCode};
 use nix::sys::signal::Signal;
 
 /// A server without streams: its name, its cluster, its port for routes and the routes that it dials.
@@ -112,18 +111,7 @@ fn greet(addr: &str, version_min: u16, version_max: u16) -> LinkEvent {
     };
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
-    let mut link = Link::dial(hello, Rules::open(), Timing::default());
-    loop {
-        let event = link.poll(0).unwrap();
-        stream.write_all(&link.take_output()).unwrap();
-        if let Some(event) = event {
-            return event;
-        }
-        let mut bytes = [0; 4096];
-        let read = stream.read(&mut bytes).unwrap();
-        assert_ne!(read, 0, "closed without a word");
-        link.push(Bytes::copy_from_slice(&bytes[..read]));
-    }
+    handshake(&mut stream, hello)
 }
 
 #[test]

@@ -112,7 +112,8 @@ pub fn end_of(stream: &mut TcpStream) {
     }
 }
 
-fn handshake(stream: &mut TcpStream, hello: Hello) -> LinkEvent {
+/// Says hello on the route port; what comes of it.
+pub fn handshake(stream: &mut TcpStream, hello: Hello) -> LinkEvent {
     let mut link = Link::dial(hello, Rules::open(), Timing::default());
     loop {
         let event = link.poll(0).unwrap();
